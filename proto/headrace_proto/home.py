@@ -1,0 +1,103 @@
+"""Where everything lies under $HEADRACE_HOME, the folder that a node's trainers and its agent share.
+
+    journal/<source>/lock          held by the writer for life; nothing else in its process opens it
+    journal/<source>/000000.seg    segments (`headrace_proto.journal.layout`)
+    journal/<source>/mark          the agent's: the highest Mark heard, synced before anything is trimmed
+    spool/<source>/<file>          payloads too large for an event, until the store has them
+    status/<experiment>.json       the agent's: what a trainer may want to know (`headrace_proto.status`)
+    agent.lock                     held by the one agent of this home
+    run/<part>.pid, log/, nats/    `headrace up`
+    store/                         the default store
+    headrace.toml                  settings, if any
+
+Folders are 0700, files 0600: metrics and parameters are their owner's business.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+from headrace_proto.errors import HomeUnusable
+
+FOLDER_MODE: Final = 0o700
+FILE_MODE: Final = 0o600
+HOME_VARIABLE: Final = "HEADRACE_HOME"
+STORE_VARIABLE: Final = "HEADRACE_STORE"
+HIDDEN: Final = "."
+"""A journal folder is made under a name that begins so, locked, and only then renamed: a free lock never means 'not yet'."""
+
+
+class Home:
+    """The paths of one home. Makes nothing until `make` is called. Strings, because the trainer's import pays for pathlib."""
+
+    __slots__ = ("root",)
+
+    def __init__(self, root: str | os.PathLike[str] | None = None) -> None:
+        chosen = os.fspath(root) if root is not None else os.environ.get(HOME_VARIABLE) or "~/.headrace"
+        self.root: Final = os.path.abspath(os.path.expanduser(chosen))
+
+    def __repr__(self) -> str:
+        return f"Home({self.root!r})"
+
+    @property
+    def journals(self) -> str:
+        """The folder of all sources' journals."""
+        return os.path.join(self.root, "journal")
+
+    def journal(self, source: str) -> str:
+        """A source's journal."""
+        return os.path.join(self.root, "journal", source)
+
+    @property
+    def spools(self) -> str:
+        """The folder of all sources' spools."""
+        return os.path.join(self.root, "spool")
+
+    def spool(self, source: str) -> str:
+        """A source's spool."""
+        return os.path.join(self.root, "spool", source)
+
+    def status(self, experiment: str) -> str:
+        """The agent's word on an experiment."""
+        return os.path.join(self.root, "status", f"{experiment}.json")
+
+    @property
+    def agent_lock(self) -> str:
+        """Locked while an agent serves this home."""
+        return os.path.join(self.root, "agent.lock")
+
+    def pid_file(self, part: str) -> str:
+        """Where `headrace up` writes the process id of its child `part`."""
+        return os.path.join(self.root, "run", f"{part}.pid")
+
+    @property
+    def settings_file(self) -> str:
+        """The settings file that is read when no other is named."""
+        return os.path.join(self.root, "headrace.toml")
+
+    @property
+    def default_store(self) -> str:
+        """The store that is meant when none is named: a folder in this home."""
+        return os.path.join(self.root, "store")
+
+    def make(self) -> None:
+        """Make the folders that a writer needs. Raises `HomeUnusable` when that cannot be done safely."""
+        try:
+            for folder in (self.root, self.journals, self.spools, os.path.join(self.root, "status")):
+                os.makedirs(folder, mode=FOLDER_MODE, exist_ok=True)
+            owner = os.stat(self.journals).st_uid
+        except OSError as error:
+            raise HomeUnusable(
+                f"the home {self.root!r} cannot be used: {error.strerror}. Name a writable folder with home= or "
+                f"{HOME_VARIABLE}"
+            ) from error
+        if owner != os.geteuid():
+            raise HomeUnusable(f"the home {self.root!r} belongs to user {owner}: name one of your own with {HOME_VARIABLE}")
+        if not os.access(self.journals, os.R_OK | os.W_OK | os.X_OK):
+            raise HomeUnusable(f"the home {self.root!r} is not writable: chmod u+rwx it, or name another with {HOME_VARIABLE}")
+
+
+def store_url(given: str | None, home: Home) -> str:
+    """The store to use: the one given, else $HEADRACE_STORE, else the folder in the home."""
+    return given or os.environ.get(STORE_VARIABLE) or home.default_store

@@ -1,0 +1,116 @@
+"""What things may be called, and how a name becomes a path. Every rule is checked where the name is given, in the trainer,
+and again where it becomes a path, in the collector: what comes over a network is hostile until checked."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from hashlib import sha256
+from typing import Any, Final
+
+from headrace_proto.errors import InvalidName
+
+CHANNEL_NAME_BYTES_MAX: Final = 1024
+"""As Neptune's attribute paths."""
+PART_BYTES_MAX: Final = 255
+"""A part of a path: the limit of ext4, xfs, APFS and NTFS."""
+PATH_BYTES_MAX: Final = 900
+"""A whole artifact path: S3 takes keys of 1,024 bytes, of which the experiment's folder needs some."""
+TAG_CHARACTERS_MAX: Final = 255
+PROPERTY_BYTES_MAX: Final = 16 * 1024
+"""Name or value of a property or parameter: it is part of every commit of its experiment."""
+
+_PROJECT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}/[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_TAG: Final = re.compile(rf"[A-Za-z0-9-]{{1,{TAG_CHARACTERS_MAX}}}")
+_DRIVE: Final = re.compile(r"[A-Za-z]:")
+
+
+def _text(what: str, value: Any, bytes_max: int) -> str:
+    if not isinstance(value, str):
+        raise InvalidName(f"{what} must be a str, not {value!r} of type {type(value).__name__}")
+    if not value.strip():
+        raise InvalidName(f"{what} is empty: give it at least one visible character")
+    try:
+        size = len(value.encode())
+    except UnicodeEncodeError:
+        raise InvalidName(f"{what} {value!r} has a lone surrogate: decode it with errors='replace' first") from None
+    if size > bytes_max:
+        raise InvalidName(f"{what} {value[:40]!r}... has {size} bytes; at most {bytes_max} are kept")
+    if any(unicodedata.category(c) == "Cc" for c in value):
+        raise InvalidName(f"{what} {value!r} has a control character: remove it")
+    return value
+
+
+def project_name(value: Any) -> str:
+    """`workspace/name`, each part of letters, digits, '.', '_' and '-', at most 64, beginning with a letter or digit."""
+    if not isinstance(value, str) or not _PROJECT.fullmatch(value):
+        raise InvalidName(
+            f"project {value!r} must be 'workspace/name', each of letters, digits, '.', '_', '-' (at most 64, a letter or "
+            "digit first), for example 'vision/digits'"
+        )
+    return value
+
+
+def channel_name(value: Any) -> str:
+    """Any text without control characters, at most CHANNEL_NAME_BYTES_MAX bytes."""
+    return _text("channel name", value, CHANNEL_NAME_BYTES_MAX)
+
+
+def tag(value: Any) -> str:
+    """Neptune's rule: letters, digits and '-', at most TAG_CHARACTERS_MAX of them."""
+    if not isinstance(value, str) or not _TAG.fullmatch(value):
+        raise InvalidName(
+            f"tag {value!r} may have only letters, digits and '-', 1 to {TAG_CHARACTERS_MAX} of them: rename it, or keep it "
+            "as a property"
+        )
+    return value
+
+
+def stored_tag(value: Any) -> str:
+    """The store's rule, wider than the call's: other vocabularies and imported experiments have tags of any text."""
+    return _text("tag", value, 4 * TAG_CHARACTERS_MAX)
+
+
+def key(value: Any, what: str = "property") -> str:
+    """The name of a property or parameter."""
+    return _text(f"{what} name", value, CHANNEL_NAME_BYTES_MAX)
+
+
+def artifact_path(value: Any) -> str:
+    """A relative path with '/' between its parts, NFC, that cannot leave the experiment's folder on any system."""
+    text = unicodedata.normalize("NFC", _text("artifact path", value, PATH_BYTES_MAX))
+    reason = _path_fault(text)
+    if reason:
+        raise InvalidName(f"artifact path {value!r} {reason}")
+    return text
+
+
+def _path_fault(text: str) -> str | None:
+    if text.startswith("/") or _DRIVE.match(text):
+        return "is absolute: give one relative to the experiment"
+    if "\\" in text:
+        return "has a backslash: separate folders with '/'"
+    for part in text.split("/"):
+        if part in ("", ".", ".."):
+            return f"has the part {part!r}: remove it"
+        if any(c in "#?" for c in part) or "%2e" in part.lower() or "%2f" in part.lower():
+            return f"has '#', '?', '%2e' or '%2f' in {part!r}, which stores read as something else: rename it"
+        if len(part.encode()) > PART_BYTES_MAX:
+            return f"has a part of more than {PART_BYTES_MAX} bytes: shorten {part[:40]!r}..."
+    return None
+
+
+def path_part(name: str) -> str:
+    """A part of a path that means `name` and nothing else: readable, safe on every system, and unique.
+
+    >>> path_part("loss"), path_part("val/misread digits")
+    ('loss', 'val%2Fmisread%20digits')
+    """
+    from urllib.parse import quote
+
+    quoted = quote(name, safe="")
+    if quoted in (".", ".."):
+        quoted = quoted.replace(".", "%2E")
+    if len(quoted) <= 128:
+        return quoted
+    return f"{quoted[:95]}-{sha256(name.encode()).hexdigest()[:32]}"

@@ -1,0 +1,88 @@
+"""Where messages go: stream names and subjects. Every part of a subject is `[A-Za-z0-9_-]{1,64}`.
+
+| stream      | subjects                                     | carries                                      | kept                 |
+|-------------|----------------------------------------------|----------------------------------------------|----------------------|
+| HR_EVENTS   | hr.v1.<site>.<token>.<experiment>.<source>   | EVENTS, LOST and DEAD frames                 | until committed      |
+| HR_FILES    | hr.f1.<site>.<token>.<experiment>.<source>   | CHUNK frames                                 | until a piece holds  |
+| HR_MARKS    | hr.w1.<site>.<source>, ...<source>.<file>    | watermarks, one a subject: the newest        | 30 days              |
+| HR_LEASES   | hr.l1.<partition>                            | which collector has a partition              | seconds              |
+| (none)      | hr.c1.<site>.rewind.<source>                 | collector to agent: send again from here     | not                  |
+| (none)      | hr.c1.<site>.abort.<experiment>              | anyone to agent: end this experiment         | not                  |
+
+The version is part of the subject: a new one is a new subject, so that old and new agents share a broker.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from headrace_proto.errors import InvalidName
+from headrace_proto.ids import token
+from headrace_proto.limits import TOKENS
+
+EVENTS_STREAM: Final = "HR_EVENTS"
+FILES_STREAM: Final = "HR_FILES"
+MARKS_STREAM: Final = "HR_MARKS"
+LEASES_STREAM: Final = "HR_LEASES"
+
+EVENTS_PREFIX: Final = "hr.v1"
+FILES_PREFIX: Final = "hr.f1"
+MARKS_PREFIX: Final = "hr.w1"
+LEASES_PREFIX: Final = "hr.l1"
+CONTROL_PREFIX: Final = "hr.c1"
+
+DEFAULT_SITE: Final = "local"
+_PART: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+def checked_part(text: str, what: str = "site") -> str:
+    """`text`, which may stand in a subject; else `InvalidName`."""
+    if not _PART.fullmatch(text):
+        raise InvalidName(f"{what} {text!r} may have only letters, digits, '_' and '-', 1 to 64 of them")
+    return text
+
+
+def events(site: str, experiment: str, source: str) -> str:
+    """Where a source's batches go."""
+    return f"{EVENTS_PREFIX}.{site}.{token(experiment)}.{experiment}.{source}"
+
+
+def files(site: str, experiment: str, source: str) -> str:
+    """Where the chunks of a source's files go."""
+    return f"{FILES_PREFIX}.{site}.{token(experiment)}.{experiment}.{source}"
+
+
+def mark(site: str, source: str, file: str | None = None) -> str:
+    """Where a source's watermark is published, or that of one of its files."""
+    return f"{MARKS_PREFIX}.{site}.{source}" + (f".{file}" if file else "")
+
+
+def marks_of_site(site: str) -> str:
+    """What an agent subscribes to."""
+    return f"{MARKS_PREFIX}.{site}.>"
+
+
+def rewind(site: str, source: str) -> str:
+    """Where a collector asks for a source to be sent again."""
+    return f"{CONTROL_PREFIX}.{site}.rewind.{source}"
+
+
+def control_of_site(site: str) -> str:
+    """What an agent subscribes to."""
+    return f"{CONTROL_PREFIX}.{site}.>"
+
+
+def lease(partition: int) -> str:
+    """Where the lease of a partition lies."""
+    return f"{LEASES_PREFIX}.{partition}"
+
+
+def partition_tokens(partition: int, partitions: int) -> list[int]:
+    """The tokens of a partition: every `partitions`-th of the 256, so that their number may change without clients."""
+    return list(range(partition, TOKENS, partitions))
+
+
+def partition_filters(prefix: str, partition: int, partitions: int) -> list[str]:
+    """The `filter_subjects` of a partition's consumer on the stream of `prefix`."""
+    return [f"{prefix}.*.{number}.>" for number in partition_tokens(partition, partitions)]
