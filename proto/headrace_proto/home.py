@@ -93,9 +93,13 @@ class Home:
                 f"{HOME_VARIABLE}"
             ) from error
         if owner != os.geteuid():
-            raise HomeUnusable(f"the home {self.root!r} belongs to user {owner}: name one of your own with {HOME_VARIABLE}")
+            raise HomeUnusable(
+                f"the home {self.root!r} belongs to user {owner}: name one of your own with {HOME_VARIABLE}"
+            )
         if not os.access(self.journals, os.R_OK | os.W_OK | os.X_OK):
-            raise HomeUnusable(f"the home {self.root!r} is not writable: chmod u+rwx it, or name another with {HOME_VARIABLE}")
+            raise HomeUnusable(
+                f"the home {self.root!r} is not writable: chmod u+rwx it, or name another with {HOME_VARIABLE}"
+            )
 
 
 def store_url(given: str | None, home: Home) -> str:

@@ -1,0 +1,1 @@
+"""The node's process: tails journals, ships batches and files, samples hardware."""

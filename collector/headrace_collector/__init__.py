@@ -1,0 +1,1 @@
+"""The cluster's process: turns batches into the store's open files."""
