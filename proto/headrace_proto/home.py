@@ -3,8 +3,10 @@
     journal/<source>/lock          held by the writer for life; nothing else in its process opens it
     journal/<source>/000000.seg    segments (`headrace_proto.journal.layout`)
     journal/<source>/mark          the agent's: the highest Mark heard, synced before anything is trimmed
-    spool/<source>/<file>          payloads too large for an event, until the store has them
+    spool/<source>/<file>          payloads too large for an event, until the store has them (`headrace_proto.spool`)
     status/<experiment>.json       the agent's: what a trainer may want to know (`headrace_proto.status`)
+    flush/<experiment>             touched by a trainer that waits: ship now, commit soon; the agent removes it when seen
+    quota_reached                  the agent's: writers drop and count while it exists
     agent.lock                     held by the one agent of this home
     run/<part>.pid, log/, nats/    `headrace up`
     store/                         the default store
@@ -63,6 +65,20 @@ class Home:
         return os.path.join(self.root, "status", f"{experiment}.json")
 
     @property
+    def flush_requests(self) -> str:
+        """The folder of flush requests: nearly always empty, so that one listing asks for all experiments."""
+        return os.path.join(self.root, "flush")
+
+    def flush_request(self, experiment: str) -> str:
+        """The file that a trainer touches to have the agent ship an experiment now and the collector commit it soon."""
+        return os.path.join(self.root, "flush", experiment)
+
+    @property
+    def quota_marker(self) -> str:
+        """Exists while journals and spools, all of it not yet stored, fill the quota: writers drop and count."""
+        return os.path.join(self.root, "quota_reached")
+
+    @property
     def agent_lock(self) -> str:
         """Locked while an agent serves this home."""
         return os.path.join(self.root, "agent.lock")
@@ -84,7 +100,13 @@ class Home:
     def make(self) -> None:
         """Make the folders that a writer needs. Raises `HomeUnusable` when that cannot be done safely."""
         try:
-            for folder in (self.root, self.journals, self.spools, os.path.join(self.root, "status")):
+            for folder in (
+                self.root,
+                self.journals,
+                self.spools,
+                self.flush_requests,
+                os.path.join(self.root, "status"),
+            ):
                 os.makedirs(folder, mode=FOLDER_MODE, exist_ok=True)
             owner = os.stat(self.journals).st_uid
         except OSError as error:
