@@ -1,0 +1,231 @@
+"""Where everything lies in a store: every path, relative to the store's root, and nothing else.
+
+    FORMAT.md                                    how to read this store without Headrace
+    _headrace/store.json                         {"format": 1, "id": ..., "created_at": ...}
+    _headrace/keys/<KEY>.json                    which project has the key (`claims`)
+    _headrace/temporary/, _headrace/probes/      files without a name yet; what a store was tried with
+    _headrace/quarantine/<token>/<time>-<nonce>  what could not be decoded (.bin), and what is known of it (.json)
+    <workspace>/<project>/
+        project.json                             name, id, key
+        ids/<n>.json                             which experiment is <KEY>-<n> (`claims`)
+        catalog/<shard>/                         one row an experiment (`catalog`)
+        experiments/<experiment>/
+            experiment.json                      the newest document, for people and tools
+            commits/<20 digits>.json             the truth; the highest number is the newest
+            side/<20 digits>.json                what no longer fits a commit; named by commits
+            channels/part-<commit>-<nonce>.parquet
+            texts/part-<commit>-<nonce>.parquet  and texts/<channel>/<file>, texts too long for a row
+            images/index-<commit>-<nonce>.parquet  and images/<channel>/<file>
+            artifacts/<path as logged>           and artifacts/.uploads/, pieces of files on their way
+            sources/<path as logged>
+
+Names are checked here once more: what builds a path may have come over a network. Numbers have 20 digits, so that the order
+of names is the order of numbers for ever (six digits would end after 11.6 days of a commit a second).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from headrace_proto import names
+from headrace_proto.errors import InvalidName
+from headrace_proto.ids import is_id
+from headrace_proto.limits import TOKENS
+
+FORMAT_VERSION: Final = 1
+"""Of every document in the store. A reader refuses another with `FormatUnknown`."""
+
+RESERVED: Final = "_headrace"
+"""The folder of what belongs to no project. No workspace can be called so: their names begin with a letter or digit."""
+FORMAT_FILE: Final = "FORMAT.md"
+STORE_FILE: Final = f"{RESERVED}/store.json"
+PROBES: Final = f"{RESERVED}/probes"
+TEMPORARY: Final = f"{RESERVED}/temporary"
+"""Files of a local store that have no name yet. In one place, so that nobody's glob over parts meets one."""
+KEYS: Final = f"{RESERVED}/keys"
+QUARANTINE: Final = f"{RESERVED}/quarantine"
+UPLOADS: Final = ".uploads"
+
+_DIGITS: Final = 20
+_KEY: Final = re.compile(r"[A-Z0-9]{1,16}")
+_NUMBERED: Final = re.compile(rf"([0-9]{{{_DIGITS}}})\.json")
+_CLAIM: Final = re.compile(r"([1-9][0-9]{0,18})\.json")
+_OFFSET: Final = re.compile(rf"[0-9]{{{_DIGITS}}}")
+_NONCE: Final = re.compile(r"[0-9a-z]{1,32}")
+_FILE: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
+
+
+def _checked(pattern: re.Pattern[str], what: str, text: str) -> str:
+    if not pattern.fullmatch(text):
+        raise InvalidName(f"{what} {text!r} cannot be part of a path in the store")
+    return text
+
+
+def _id(what: str, text: str) -> str:
+    if not is_id(text):
+        raise InvalidName(f"{what} {text!r} is not 32 lower-case hex digits")
+    return text
+
+
+def digits(number: int) -> str:
+    """A number as it stands in names: 20 digits, so that names sort as numbers do."""
+    if not 0 <= number < 10**_DIGITS:
+        raise ValueError(f"{number} does not fit {_DIGITS} digits")
+    return f"{number:0{_DIGITS}d}"
+
+
+def file_name(text: str) -> str:
+    """`text`, a file's name in a spool (and so in the store); else `InvalidName`. Never hidden, never a folder."""
+    return _checked(_FILE, "file", text)
+
+
+# -- The store ----------------------------------------------------------------------------------------------------------
+
+
+def key_file(key: str) -> str:
+    """Which project has this key."""
+    return f"{KEYS}/{_checked(_KEY, 'key', key)}.json"
+
+
+def quarantine_file(token: int, time_ns: int, nonce: str, suffix: str) -> str:
+    """Bytes that did not decode (`suffix` "bin"), or what is known of them ("json")."""
+    if not 0 <= token < TOKENS or suffix not in ("bin", "json"):
+        raise InvalidName(f"token {token!r} or suffix {suffix!r} cannot be part of a path in the store")
+    return f"{QUARANTINE}/{token}/{digits(time_ns)}-{_checked(_NONCE, 'nonce', nonce)}.{suffix}"
+
+
+# -- A project ----------------------------------------------------------------------------------------------------------
+
+
+def project_folder(project: str) -> str:
+    """The folder of a project `workspace/name`: its very name."""
+    return names.project_name(project)
+
+
+def project_file(project: str) -> str:
+    """The project's record."""
+    return f"{project_folder(project)}/project.json"
+
+
+def claims_folder(project: str) -> str:
+    """The folder of the numbers that the project has given away."""
+    return f"{project_folder(project)}/ids"
+
+
+def claim_file(project: str, number: int) -> str:
+    """Which experiment has this number. Plain digits: `ids/7.json` is what a person looks for."""
+    if number < 1:
+        raise ValueError(f"an experiment's number is at least 1, not {number}")
+    return f"{claims_folder(project)}/{number}.json"
+
+
+def claim_number(name: str) -> int | None:
+    """The number that the name of a claim means; None for any other name."""
+    found = _CLAIM.fullmatch(name)
+    return int(found[1]) if found else None
+
+
+def catalog_folder(project: str, shard: int) -> str:
+    """The folder of one shard of a project's catalog."""
+    if not 0 <= shard < TOKENS:
+        raise ValueError(f"shard {shard} is outside 0..{TOKENS - 1}")
+    return f"{project_folder(project)}/catalog/{shard:03d}"
+
+
+def experiments_folder(project: str) -> str:
+    """The folder of all experiments of a project."""
+    return f"{project_folder(project)}/experiments"
+
+
+# -- An experiment ------------------------------------------------------------------------------------------------------
+
+
+def experiment_folder(project: str, experiment: str) -> str:
+    """The folder of one experiment."""
+    return f"{experiments_folder(project)}/{_id('experiment', experiment)}"
+
+
+def document_file(project: str, experiment: str) -> str:
+    """The newest document, for people and tools. Our own readers never use it: a paused writer may have put an older one."""
+    return f"{experiment_folder(project, experiment)}/experiment.json"
+
+
+def commits_folder(project: str, experiment: str) -> str:
+    """The folder of commits."""
+    return f"{experiment_folder(project, experiment)}/commits"
+
+
+def commit_file(project: str, experiment: str, number: int) -> str:
+    """One commit."""
+    return f"{commits_folder(project, experiment)}/{digits(number)}.json"
+
+
+def commit_number(name: str) -> int | None:
+    """The number that the name of a commit means; None for any other name."""
+    found = _NUMBERED.fullmatch(name)
+    return int(found[1]) if found else None
+
+
+def side_file(project: str, experiment: str, number: int) -> str:
+    """What was moved out of the commits from `number` on."""
+    return f"{experiment_folder(project, experiment)}/side/{digits(number)}.json"
+
+
+def channel_part(project: str, experiment: str, commit: int, nonce: str) -> str:
+    """A part of the numeric channels, written for the commit `commit`."""
+    return _part(project, experiment, "channels/part", commit, nonce)
+
+
+def text_part(project: str, experiment: str, commit: int, nonce: str) -> str:
+    """A part of the text channels."""
+    return _part(project, experiment, "texts/part", commit, nonce)
+
+
+def image_part(project: str, experiment: str, commit: int, nonce: str) -> str:
+    """A part of the index of images."""
+    return _part(project, experiment, "images/index", commit, nonce)
+
+
+def _part(project: str, experiment: str, stem: str, commit: int, nonce: str) -> str:
+    folder = experiment_folder(project, experiment)
+    return f"{folder}/{stem}-{digits(commit)}-{_checked(_NONCE, 'nonce', nonce)}.parquet"
+
+
+def text_file(project: str, experiment: str, channel: str, file: str) -> str:
+    """A text that is too long for a row of a part."""
+    return f"{experiment_folder(project, experiment)}/texts/{names.path_part(channel)}/{file_name(file)}"
+
+
+def image_file(project: str, experiment: str, channel: str, file: str) -> str:
+    """An image."""
+    return f"{experiment_folder(project, experiment)}/images/{names.path_part(channel)}/{file_name(file)}"
+
+
+def artifact_file(project: str, experiment: str, path: str) -> str:
+    """An artifact, under the path that it was logged as."""
+    checked = names.artifact_path(path)
+    if checked == UPLOADS or checked.startswith(f"{UPLOADS}/"):
+        raise InvalidName(f"artifact path {path!r} lies where pieces of files are gathered: rename it")
+    return f"{experiment_folder(project, experiment)}/artifacts/{checked}"
+
+
+def source_file(project: str, experiment: str, path: str) -> str:
+    """A source file of the program."""
+    return f"{experiment_folder(project, experiment)}/sources/{names.artifact_path(path)}"
+
+
+def upload_folder(project: str, experiment: str, source: str, file: str) -> str:
+    """The pieces of one file that is on its way."""
+    folder = f"{experiment_folder(project, experiment)}/artifacts/{UPLOADS}"
+    return f"{folder}/{_id('source', source)}/{file_name(file)}"
+
+
+def piece_file(project: str, experiment: str, source: str, file: str, offset: int) -> str:
+    """The piece that begins at `offset`."""
+    return f"{upload_folder(project, experiment, source, file)}/{digits(offset)}"
+
+
+def piece_offset(name: str) -> int | None:
+    """The offset that the name of a piece means; None for any other name."""
+    return int(name) if _OFFSET.fullmatch(name) else None
