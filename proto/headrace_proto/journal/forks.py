@@ -1,0 +1,48 @@
+"""What happens to writers when their process forks: no event is split, and no lock stays taken in the child."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+from weakref import WeakSet
+
+if TYPE_CHECKING:
+    from headrace_proto.journal.writer import JournalWriter
+
+_FORK_WAIT_S = 0.5
+"""How long a fork waits for a call in another thread; such a call lasts microseconds, unless this very thread is inside it."""
+
+_writers: WeakSet[JournalWriter] = WeakSet()
+_held: list[JournalWriter] = []
+
+
+def watch(writer: JournalWriter) -> None:
+    """Take care of `writer` at every fork, as long as it lives."""
+    if not _writers:
+        _register()
+    _writers.add(writer)
+
+
+_registered = False
+
+
+def _register() -> None:
+    global _registered
+    if not _registered:  # there is no way to unregister
+        _registered = True
+        os.register_at_fork(before=_before, after_in_parent=_after_in_parent, after_in_child=_after_in_child)
+
+
+def _before() -> None:
+    _held.extend(writer for writer in list(_writers) if writer.hold(_FORK_WAIT_S))
+
+
+def _after_in_parent() -> None:
+    while _held:
+        _held.pop().let_go_of_lock()
+
+
+def _after_in_child() -> None:
+    _held.clear()
+    for writer in list(_writers):
+        writer.forked()

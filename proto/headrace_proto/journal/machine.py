@@ -1,0 +1,56 @@
+"""Facts of the machine and of this process, by which a reader tells whether a writer can still be alive."""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+
+
+def _first_line(path: str) -> str:
+    try:
+        with open(path, encoding="ascii", errors="replace") as file:
+            return file.readline().strip()
+    except OSError:
+        return ""
+
+
+@lru_cache(maxsize=1)
+def host_name() -> str:
+    """The host: its node name and machine id. Either alone is shared by some containers and cloned images."""
+    return f"{os.uname().nodename}/{_first_line('/etc/machine-id')}"
+
+
+@lru_cache(maxsize=1)
+def boot_id() -> str:
+    """The kernel's random id of this boot: what was only in memory at another one is gone."""
+    return _first_line("/proc/sys/kernel/random/boot_id")
+
+
+def pid_namespace() -> int:
+    """The inode of this process's pid namespace: a pid means nothing outside it. 0 where there is no /proc."""
+    try:
+        return os.stat("/proc/self/ns/pid").st_ino
+    except OSError:
+        return 0
+
+
+def process_start(pid: int) -> int:
+    """When the process started, in clock ticks since boot (field 22 of proc(5)'s stat); 0 when it cannot be known."""
+    line = _first_line(f"/proc/{pid}/stat")
+    fields = line[line.rfind(")") + 2 :].split()  # the command's name, in parentheses, may hold anything
+    return int(fields[19]) if len(fields) > 19 else 0
+
+
+def file_system(path: str) -> str:
+    """The type of the file system that holds `path` ("ext4", "tmpfs", ...); "" when it cannot be known."""
+    try:
+        device = os.stat(path).st_dev
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as file:
+            wanted = f"{os.major(device)}:{os.minor(device)}"
+            for line in file:
+                fields = line.split()
+                if fields[2] == wanted:
+                    return fields[fields.index("-") + 1]
+    except (OSError, ValueError, IndexError):
+        pass
+    return ""

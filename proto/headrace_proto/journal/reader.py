@@ -1,0 +1,287 @@
+"""The reader of a journal: the agent's, and direct mode's. It takes segments for hostile input.
+
+It reads with `pread`, never through a map (a file cut short under a map is a SIGBUS), bounds every length, believes no offset
+beyond the file, and hands out only bytes that a check event covers, or the open tail of a writer of this very boot. A committed
+offset counts 1 ms after it was first seen: on machines that reorder stores the bytes below it are there by then.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from bisect import bisect_right
+from typing import Final
+
+from headrace_proto.errors import Corrupt
+from headrace_proto.events import CHECK_WIDTH
+from headrace_proto.journal import lock, machine
+from headrace_proto.journal.layout import (
+    BASE_AT,
+    CHECKS,
+    CHECKS_AT,
+    LIVE,
+    LOCK_NAME,
+    UNSET,
+    Header,
+    SegmentHead,
+    decode_head,
+    segment_name,
+    segment_numbers,
+)
+from headrace_proto.journal.verify import Damage, Verified, believable, verify
+from headrace_proto.limits import BATCH_RAW_MAX, CHECK_BYTES, EVENT_BYTES_MAX, HEADER_BYTES
+
+SETTLE_NS: Final = 1_000_000
+"""A committed offset counts this long after it was first seen."""
+PATIENCE_NS: Final = 2_000_000_000
+"""Damage counts, and a resting writer may be dead, only after this long."""
+_BLOCK_MAX: Final = CHECK_BYTES + EVENT_BYTES_MAX + CHECK_WIDTH
+_SEGMENT_MAX: Final = 64 * 1024 * 1024
+
+
+class _File:
+    """One segment file, open for reading. `end` is the position behind its last committed event."""
+
+    __slots__ = ("base", "closed", "descriptor", "end", "head", "size")
+
+    def __init__(self, folder: str, number: int) -> None:
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+        self.descriptor = os.open(os.path.join(folder, segment_name(number)), flags)
+        try:
+            facts = os.fstat(self.descriptor)
+            if not stat.S_ISREG(facts.st_mode) or facts.st_size > _SEGMENT_MAX:
+                raise Corrupt(f"segment {number} of {folder} is no plain file of a segment's size")
+            self.head: SegmentHead = decode_head(os.pread(self.descriptor, HEADER_BYTES, 0))
+            if self.head.number != number:
+                raise Corrupt(f"segment {number} of {folder} says that it is number {self.head.number}")
+        except BaseException:
+            os.close(self.descriptor)
+            raise
+        self.size = facts.st_size
+        self.base = UNSET
+        self.end = 0
+        self.closed = False
+        self.refresh()
+
+    @property
+    def in_use(self) -> bool:
+        return self.base != UNSET
+
+    def refresh(self) -> None:
+        """Read again what changes; a value that cannot be true changes nothing."""
+        page = os.pread(self.descriptor, LIVE.size, BASE_AT)
+        if len(page) < LIVE.size:
+            return
+        base, committed, closed = LIVE.unpack(page)
+        if self.base == UNSET and base < 1 << 62:
+            self.base = self.end = base
+        if self.in_use and HEADER_BYTES <= committed <= self.size:
+            self.end = max(self.end, self.base + committed - HEADER_BYTES)
+        self.closed = self.closed or closed == 1
+
+    def offset(self, position: int) -> int:
+        """The file offset of a position."""
+        return position - self.base + HEADER_BYTES
+
+    def checks(self) -> list[int]:
+        """The positions where check events should stand: ascending, inside the committed part."""
+        page = os.pread(self.descriptor, CHECKS.size, CHECKS_AT)
+        if len(page) < CHECKS.size:
+            return []
+        positions: list[int] = []
+        for offset in CHECKS.unpack(page):
+            position = self.base + offset - HEADER_BYTES
+            if offset == 0 or position + CHECK_WIDTH > self.end:
+                break
+            if position >= (positions[-1] if positions else self.base):
+                positions.append(position)
+        return positions
+
+    def read(self, first: int, end: int) -> bytes:
+        return os.pread(self.descriptor, end - first, self.offset(first))
+
+    def close(self) -> None:
+        os.close(self.descriptor)
+
+
+class JournalReader:
+    """A journal, open for reading. Not for two threads at once.
+
+    Raises `Corrupt`, `FormatUnknown` or `OSError` when it cannot be opened; then nothing is changed on the disk.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.folder: Final = folder
+        numbers = segment_numbers(folder)
+        if not numbers:
+            raise Corrupt(f"the journal {folder} has no segment")
+        self._files: list[_File] = [_File(folder, numbers[0])]
+        self.header: Final[Header] = self._files[0].head.facts
+        self._ahead: _File | None = None
+        self._seen: list[tuple[int, int]] = []  # (position, when first seen), of the last few committed positions
+        self._settled = self._files[0].base
+        self._changed_ns: int | None = None
+        self._now_ns = 0
+        self._suspect: Damage | None = None
+        self._suspected_ns = 0
+        self._advance()
+
+    # -- How far it goes -------------------------------------------------------------------------------------------------
+
+    @property
+    def oldest(self) -> int:
+        """The first position that is still on the disk."""
+        return self._files[0].base
+
+    @property
+    def end(self) -> int:
+        """The newest committed position that was seen."""
+        return self._files[-1].end
+
+    @property
+    def closed(self) -> bool:
+        """Whether the writer has closed the journal: nothing follows `end`."""
+        return self._files[-1].closed
+
+    def poll(self, now_ns: int) -> int:
+        """Look again; the position up to which bytes may be read now. `now_ns` is a clock that never goes back."""
+        self._now_ns = now_ns
+        before = self.end
+        self._advance()
+        if self.end != before or self._changed_ns is None:
+            self._changed_ns = now_ns
+            self._seen.append((self.end, now_ns))
+        while self._seen and self._seen[0][1] + SETTLE_NS <= now_ns:
+            self._settled = max(self._settled, self._seen.pop(0)[0])
+        return self._settled
+
+    def _advance(self) -> None:
+        """Refresh the newest segment, and follow the writer into the next ones."""
+        while True:
+            newest = self._files[-1]
+            newest.refresh()
+            following = self._following(newest)
+            if following is None:
+                return
+            newest.refresh()  # what it committed before it rolled
+            if following.base < newest.end:
+                raise Corrupt(f"segment {following.head.number} of {self.folder} begins before the one before it ends")
+            self._files.append(following)
+            self._ahead = None
+
+    def _following(self, newest: _File) -> _File | None:
+        """The segment after `newest`, once it is in use. Until then it is kept open: the writer makes it ahead of its need."""
+        if self._ahead is None:
+            if newest.closed or newest.offset(newest.end) < newest.size // 4:
+                return None
+            try:
+                self._ahead = _File(self.folder, newest.head.number + 1)
+            except FileNotFoundError:
+                return None
+            if self._ahead.head.facts.nonce != self.header.nonce:
+                raise Corrupt(f"segment {newest.head.number + 1} of {self.folder} was written by another source")
+        self._ahead.refresh()
+        return self._ahead if self._ahead.in_use else None
+
+    def writer_gone(self, host: str, boot_id: str) -> bool:
+        """Whether the writer is proven to be gone, on this `host` in this boot: then nothing follows `end`.
+
+        Proven: its lock is free, or its machine has booted since, and the journal has rested for PATIENCE_NS. A journal of
+        another host proves nothing: its writer may be alive there.
+        """
+        header = self.header
+        own = (os.getpid(), machine.process_start(os.getpid()), machine.pid_namespace())
+        if header.host != host or (header.pid, header.pid_start, header.pid_namespace) == own:
+            return False
+        if self._changed_ns is None or self._now_ns - self._changed_ns < PATIENCE_NS:
+            return False
+        return header.boot_id != boot_id or lock.holder(os.path.join(self.folder, LOCK_NAME)) is None
+
+    # -- Reading ---------------------------------------------------------------------------------------------------------
+
+    def read(self, position: int, bytes_max: int = BATCH_RAW_MAX) -> bytes | Damage | None:
+        """Whole events from `position` (an event boundary) on, at most `bytes_max` of them but at least one block.
+
+        None when there is nothing to read yet. `Damage` when what stands there is damaged, and was so PATIENCE_NS ago.
+        """
+        found = self._read(position, max(bytes_max, _BLOCK_MAX))
+        if not isinstance(found, Damage):
+            self._suspect = None
+            return found
+        if self._suspect != found:
+            self._suspect, self._suspected_ns = found, self._now_ns
+        return found if self._now_ns - self._suspected_ns >= PATIENCE_NS else None
+
+    def raw(self, first: int, end: int) -> bytes:
+        """The bytes of [first, end) as they lie there, good or bad, as far as they exist: to be set aside."""
+        parts = []
+        for file, following in zip(self._files, [*self._files[1:], None], strict=True):
+            stop = min(end, following.base if following else file.size + file.base)
+            if file.base <= first < stop:
+                parts.append(file.read(first, stop))
+                first = stop
+        return b"".join(parts)
+
+    def _read(self, position: int, bytes_max: int) -> bytes | Damage | None:
+        if position >= self._settled:
+            return None
+        if position < self.oldest:
+            return Damage(position, self.oldest, "its segments are gone")
+        nth = bisect_right(self._files, position, key=lambda file: file.base) - 1
+        file = self._files[nth]
+        finished = nth + 1 < len(self._files)
+        end = self._files[nth + 1].base if finished else min(file.end, self._settled)
+        if position >= file.end:
+            return Damage(position, end, "the segment ends too early")
+        checks = file.checks()
+        covered = bisect_right(checks, position - CHECK_WIDTH)  # checks that end at or before `position`
+        start = checks[covered - 1] + CHECK_WIDTH if covered else file.base
+        return self._believed(file, start, position, end, checks[covered:], bytes_max)
+
+    def _believed(
+        self, file: _File, start: int, position: int, end: int, checks: list[int], bytes_max: int
+    ) -> bytes | Damage | None:
+        """The bytes from `position` on that the checks behind it, or their writer's boot, vouch for. `start` begins its block."""
+        inside = [check for check in checks if check + CHECK_WIDTH <= end]
+        wanted = [check for check in inside if check + CHECK_WIDTH - position <= bytes_max] or inside[:1]
+        stop = wanted[-1] + CHECK_WIDTH if wanted else start
+        tail = len(wanted) == len(inside) and end - position <= bytes_max
+        data = file.read(start, end if tail else stop)
+        if len(data) < (end if tail else stop) - start:
+            return Damage(position, end, "the segment was cut short")
+        verdict = verify(data, start, self.header.nonce, [check - start for check in wanted])
+        if verdict.good > position - start:
+            good = verdict.good if verdict.bad or not tail else self._with_tail(file, data, start, verdict)
+            return data[position - start : good]
+        if verdict.bad:
+            return Damage(position, start + verdict.good + verdict.bad, "a check does not fit its bytes")
+        good = self._with_tail(file, data, start, verdict)
+        return data[position - start : good] if good > position - start else Damage(position, end, "torn by a crash")
+
+    def _with_tail(self, file: _File, data: bytes, start: int, verdict: Verified) -> int:
+        """How much of `data` counts when the bytes behind its last check are judged as well."""
+        if self.header.boot_id == machine.boot_id():
+            return len(data)
+        return verdict.good + believable(data[verdict.good :], file.offset(start) + verdict.good)
+
+    # -- Care ------------------------------------------------------------------------------------------------------------
+
+    def sync(self) -> None:
+        """Return when everything committed survives a power loss."""
+        for file in self._files:
+            os.fdatasync(file.descriptor)
+
+    def trim(self, below: int) -> int:
+        """Delete the segments that lie wholly below the position; the bytes that this freed."""
+        freed = 0
+        while len(self._files) > 1 and self._files[1].base <= below:
+            file = self._files.pop(0)
+            os.unlink(os.path.join(self.folder, segment_name(file.head.number)))
+            freed += file.size
+            file.close()
+        return freed
+
+    def close(self) -> None:
+        """Close the files; none is changed."""
+        for file in [*self._files, *([self._ahead] if self._ahead else [])]:
+            file.close()

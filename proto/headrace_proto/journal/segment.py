@@ -1,0 +1,94 @@
+"""One segment as its writer sees it: allocated, mapped, and committed to by single stores."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from typing import Final
+
+from headrace_proto.home import FILE_MODE
+from headrace_proto.journal.layout import (
+    BASE_AT,
+    CHECKS_AT,
+    CLOSED_AT,
+    COMMITTED_AT,
+    Header,
+    encode_head,
+    segment_name,
+)
+from headrace_proto.limits import CHECKS_MAX, HEADER_BYTES, PREFAULT_BYTES
+
+_MADV_POPULATE_WRITE: Final = 23  # linux/mman.h, Linux 5.14; the mmap module does not name it
+
+
+class Segment:
+    """A mapped segment file. `map` takes events; `committed[0]` is the one store that makes them true."""
+
+    __slots__ = (
+        "_base",
+        "_checks",
+        "_closed",
+        "_prefaulted",
+        "_views",
+        "committed",
+        "descriptor",
+        "map",
+        "number",
+        "size",
+    )
+
+    def __init__(self, folder: str, number: int, size: int, base: int, header: Header) -> None:
+        """Raises `OSError` when the disk has no room; then no file is left behind."""
+        path = os.path.join(folder, segment_name(number))
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        self.descriptor = os.open(path, flags, FILE_MODE)
+        try:
+            os.posix_fallocate(self.descriptor, 0, size)
+            os.pwrite(self.descriptor, encode_head(number, size, base, header), 0)
+            self.map = mmap.mmap(self.descriptor, size)
+        except BaseException:
+            os.close(self.descriptor)
+            os.unlink(path)
+            raise
+        self.number: Final = number
+        self.size: Final = size
+        page = memoryview(self.map)
+        words = page[:HEADER_BYTES].cast("Q")
+        self._base = words[BASE_AT // 8 : BASE_AT // 8 + 1]
+        self.committed: memoryview = words[COMMITTED_AT // 8 : COMMITTED_AT // 8 + 1]
+        self._closed = words[CLOSED_AT // 8 : CLOSED_AT // 8 + 1]
+        self._checks = page[CHECKS_AT : CHECKS_AT + 4 * CHECKS_MAX].cast("I")
+        self._views = (self._base, self.committed, self._closed, self._checks, words, page)
+        self._prefaulted = 0
+
+    def begin(self, base: int) -> None:
+        """Put a segment that was made ahead into use: from now on the one before it is finished."""
+        self._base[0] = base
+
+    def index_check(self, nth: int, offset: int) -> None:
+        """Note where the segment's `nth` check event stands."""
+        self._checks[nth] = offset
+
+    def mark_closed(self) -> None:
+        """Say that nothing will follow."""
+        self._closed[0] = 1
+
+    def prefault(self, offset: int) -> None:
+        """Make the pages after `offset` present now, all at once, instead of one fault at a time under the caller."""
+        if offset + PREFAULT_BYTES // 2 <= self._prefaulted:
+            return
+        start = max(self._prefaulted, offset // mmap.PAGESIZE * mmap.PAGESIZE)
+        length = min(PREFAULT_BYTES, self.size - start)
+        self._prefaulted = start + length
+        if length > 0:
+            try:
+                self.map.madvise(_MADV_POPULATE_WRITE, start, length)
+            except OSError:
+                self._prefaulted = self.size  # an older kernel: pages come one fault at a time
+
+    def release(self) -> None:
+        """Unmap and close. The file stays for the agent."""
+        for view in self._views:
+            view.release()
+        self.map.close()
+        os.close(self.descriptor)

@@ -1,0 +1,286 @@
+"""The tape: a journal's segments as one strip that only grows. No lock and no names: `writer` adds both.
+
+Its methods run under the writer's lock. What cannot be written for want of room raises `NoRoom`; nothing else here fails because
+of the machine once the source is open.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from binascii import crc32
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from struct import unpack
+from typing import Any, Final
+
+from headrace_proto import events
+from headrace_proto.errors import ExperimentStopped, HomeUnusable
+from headrace_proto.events import CHECK_WIDTH, POINT_WIDTH, Kind, Role, pack
+from headrace_proto.home import FOLDER_MODE, HIDDEN, Home
+from headrace_proto.ids import random_id
+from headrace_proto.journal import lock, machine
+from headrace_proto.journal.guard import SoftLimit
+from headrace_proto.journal.layout import LOCK_NAME, UNSET, Header, SourceFacts, segment_name
+from headrace_proto.journal.segment import Segment
+from headrace_proto.limits import (
+    CHECK_BYTES,
+    CHECKS_MAX,
+    HEADER_BYTES,
+    SEGMENT_BYTES,
+    SEGMENT_BYTES_FIRST,
+    SEGMENT_RESERVE,
+)
+
+RETRY_S: Final = 1.0
+"""How long after a failed attempt to open a segment the next one may follow: a full disk stays full for a while."""
+
+_DETAIL_IN_RESERVE: Final = 40
+"""Characters of a traceback that surely fit SEGMENT_RESERVE, beside a gap report and a check."""
+
+FirstEvents = Callable[[SourceFacts], Iterable[tuple[Any, ...]]]
+
+
+class NoRoom(Exception):  # noqa: N818 - never leaves the journal
+    """There is no room for an event, and no new segment can be had."""
+
+
+class Tape:
+    """The segments of one source, and where the next event goes."""
+
+    def __init__(
+        self, home: Home, project: str, experiment: str, facts: SourceFacts, first_events: FirstEvents | None
+    ) -> None:
+        self.home: Final = home
+        self.project: Final = project
+        self.experiment: Final = experiment
+        self.facts = facts
+        self.dropped = 0
+        self.closed = False
+        self._lock_descriptor: int | None = None
+        self._first_events: Final = first_events
+        self._guard: Final = SoftLimit()
+        self._limit: memoryview = self._guard.view
+        self._open_source()
+
+    @property
+    def position(self) -> int:
+        """Bytes of events that are committed."""
+        return self._base + self._at - HEADER_BYTES
+
+    # -- A source's beginning and end ------------------------------------------------------------------------------------
+
+    def _open_source(self) -> None:
+        """Begin a new source: its folder gets its name only when it is locked and holds its first events."""
+        self.home.make()
+        self.source = random_id()
+        self.folder = self.home.journal(self.source)
+        self._pid = os.getpid()
+        self._unreported = 0
+        self._drop_reason = ""
+        self._retry_at = 0.0
+        self._next: Segment | None = None
+        self._unsynced: list[int] = []
+        self._header = self._make_header()
+        hidden = os.path.join(self.home.journals, HIDDEN + self.source)
+        try:
+            os.mkdir(hidden, FOLDER_MODE)
+            self._lock_descriptor = lock.take(os.path.join(hidden, LOCK_NAME))
+            self._use(Segment(hidden, 0, SEGMENT_BYTES_FIRST, 0, self._header), 0)
+            self._write_first_events()
+            os.rename(hidden, self.folder)
+        except OSError as error:
+            _remove_folder(hidden)
+            raise HomeUnusable(
+                f"no journal can be made in {self.home.root!r}: {error.strerror}. Free some space, or name another folder with "
+                "home= or HEADRACE_HOME"
+            ) from error
+
+    def _make_header(self) -> Header:
+        facts = self.facts
+        return Header(
+            source=self.source,
+            experiment=self.experiment,
+            project=self.project,
+            host=machine.host_name(),
+            boot_id=machine.boot_id(),
+            pid=self._pid,
+            pid_start=machine.process_start(self._pid),
+            pid_namespace=machine.pid_namespace(),
+            created_ns=time.time_ns(),
+            nonce=unpack("<q", os.urandom(8))[0] / 2.0**63,
+            role=facts.role,
+            rank=facts.rank,
+            label=facts.label,
+            attempt=facts.attempt,
+            parent=facts.parent,
+            hardware=facts.hardware,
+        )
+
+    def _write_first_events(self) -> None:
+        facts, header = self.facts, self._header
+        opened = {
+            "role": facts.role,
+            "rank": facts.rank,
+            "label": facts.label,
+            "attempt": facts.attempt,
+            "parent": facts.parent,
+            "host": os.uname().nodename,
+            "pid": header.pid,
+            "user": os.environ.get("USER") or os.environ.get("LOGNAME") or str(os.geteuid()),
+            "boot_id": header.boot_id,
+            "python": sys.version.split()[0],
+        }
+        self._write(pack(Kind.OPEN, header.created_ns, opened))
+        for kind, *fields in self._first_events(facts) if self._first_events else ():
+            self._write(pack(kind, *fields))
+
+    def _become_child(self) -> None:
+        """In a forked child: leave the parent's journal alone and begin a source of our own."""
+        if self._lock_descriptor is not None:
+            self._let_go()
+            self.dropped = 0
+            self.facts = self.facts._replace(role=Role.WORKER, parent=self.source)
+        if time.monotonic() < self._retry_at:
+            raise NoRoom
+        try:
+            self._open_source()
+        except HomeUnusable as error:  # a log call never raises for what the machine does
+            self._pid, self._drop_reason, self._retry_at = -1, str(error), time.monotonic() + RETRY_S
+            raise NoRoom from error
+
+    def _let_go(self) -> None:
+        """Unmap and close, here only: in a forked child that leaves the parent's mapping, files and lock as they are."""
+        for segment in (self._segment, self._next):
+            if segment is not None:
+                segment.release()
+        if self._lock_descriptor is not None:
+            os.close(self._lock_descriptor)
+            self._lock_descriptor = None
+        self._limit[0] = 0
+        self._retry_at = 0.0
+
+    def _finish(self, outcome: str, detail: str | None) -> None:
+        """Write the closing record, into the reserve if nowhere else, and let go."""
+        self._report_gap()
+        try:
+            self._write(pack(Kind.CLOSED, time.time_ns(), outcome, detail))
+        except NoRoom:
+            self._append(pack(Kind.CLOSED, time.time_ns(), outcome, detail and detail[-_DETAIL_IN_RESERVE:]))
+        self._check()
+        self._segment.mark_closed()
+        self.closed = True
+        self._let_go()
+        if self._next is not None:
+            os.unlink(os.path.join(self.folder, segment_name(self._next.number)))
+
+    # -- Writing ---------------------------------------------------------------------------------------------------------
+
+    def _write(self, raw: bytes) -> None:
+        """Write one event of any size up to EVENT_BYTES_MAX, or raise `NoRoom`."""
+        if self._at >= self._limit[0] or self._at + len(raw) > self._hard:
+            self._make_room(len(raw))
+        self._append(raw)
+
+    def _append(self, raw: bytes) -> None:
+        end = self._at + len(raw)
+        self._map[self._at : end] = raw
+        self._at = end
+        self._committed[0] = end
+
+    def _check(self) -> None:
+        """Cover what is not covered yet with a check event."""
+        at = self._at
+        if at == self._checked:
+            return
+        with memoryview(self._map) as view:
+            crc = crc32(view[self._checked : at])
+        self._segment.index_check(self._checks, at)
+        self._append(events.pack_check(crc, self._header.nonce, self.position))
+        self._checks += 1
+        self._checked = self._at
+
+    def _make_room(self, size: int) -> None:
+        """The slow path: afterwards an event of `size` bytes may be written at `_at`. Raises `NoRoom`."""
+        if self.closed:
+            raise ExperimentStopped(
+                f"experiment {self.experiment} was stopped: log before stop(), or attach to it again"
+            )
+        if self._pid != os.getpid():
+            self._become_child()
+        if self._at - self._checked >= CHECK_BYTES:
+            self._check()
+        if self._at + size > self._hard or self._checks >= CHECKS_MAX - 2:
+            self._roll(size)
+        elif self._unreported:
+            self._report_gap()
+        self._segment.prefault(self._at)
+        if self._next is None and self._at > self._segment.size // 2:
+            self._open_next()
+        self._limit[0] = min(self._checked + CHECK_BYTES, self._hard - POINT_WIDTH)
+
+    def _roll(self, size: int) -> None:
+        """Go on in the next segment, or raise `NoRoom`."""
+        if self._next is None:
+            self._open_next()
+        if self._next is None:
+            self._limit[0] = 0
+            raise NoRoom
+        self._check()
+        position, old, new = self.position, self._segment, self._next
+        self._next = None
+        new.begin(position)
+        self._unsynced.append(old.number)
+        self._use(new, position)
+        old.release()
+        if self._unreported:
+            self._report_gap()
+
+    def _use(self, segment: Segment, base: int) -> None:
+        self._segment = segment
+        self._map = segment.map
+        self._committed = segment.committed
+        self._base = base
+        self._at = self._checked = HEADER_BYTES
+        self._checks = 0
+        self._hard = segment.size - SEGMENT_RESERVE
+        self._limit[0] = HEADER_BYTES + CHECK_BYTES
+        segment.prefault(HEADER_BYTES)
+
+    def _open_next(self) -> None:
+        """Open the next segment if the disk and the quota allow; try again no sooner than RETRY_S after a failure."""
+        now = time.monotonic()
+        if now < self._retry_at:
+            return
+        if os.path.exists(self.home.quota_marker):
+            self._drop_reason, self._retry_at = "quota", now + RETRY_S
+            return
+        number = self._segment.number + 1
+        size = SEGMENT_BYTES_FIRST if machine.file_system(self.folder) == "tmpfs" else SEGMENT_BYTES
+        try:
+            self._next = Segment(self.folder, number, size, UNSET, self._header)
+        except OSError as error:
+            self._drop_reason, self._retry_at = error.strerror or "disk", now + RETRY_S
+
+    # -- What was dropped ------------------------------------------------------------------------------------------------
+
+    def _drop(self, count: int, reason: str) -> None:
+        """Count events that could not be kept; the journal says so as soon as it can."""
+        self.dropped += count
+        self._unreported += count
+        self._drop_reason = reason
+
+    def _report_gap(self) -> None:
+        """Write what was dropped since the last report; it fits the reserve."""
+        if self._unreported and self._at <= self._hard:
+            self._append(pack(Kind.GAP, time.time_ns(), self._unreported, self._drop_reason[:64]))
+            self._unreported = 0
+
+
+def _remove_folder(folder: str) -> None:
+    """Take back what a failed opening has left."""
+    with suppress(OSError):
+        for name in os.listdir(folder):
+            os.unlink(os.path.join(folder, name))
+        os.rmdir(folder)

@@ -1,0 +1,80 @@
+"""The words of one source: which number stands for which channel and which row, and the bytes that name them in an event."""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import NamedTuple
+
+from headrace_proto.errors import ChannelTypeMismatch, InvalidValue
+from headrace_proto.events import (
+    ROW_HEAD_WIDTH,
+    ChannelType,
+    auto_point_prefix,
+    auto_row_prefix,
+    point_prefix,
+    row_prefix,
+)
+from headrace_proto.limits import CHANNELS_MAX, ROW_VALUES_MAX, SCHEMAS_MAX
+
+
+class RowLayout(NamedTuple):
+    """How a row of certain channels is written."""
+
+    prefix: bytes
+    auto_prefix: bytes
+    values: Struct
+    bytes: int
+    width: int
+
+
+class Vocabulary:
+    """The channels and rows that a source has defined. A word is added only after its definition is in the journal."""
+
+    __slots__ = ("_channels", "auto_points", "points", "rows")
+
+    def __init__(self) -> None:
+        self._channels: dict[str, tuple[int, ChannelType]] = {}
+        self.points: dict[str, bytes] = {}
+        self.auto_points: dict[str, bytes] = {}
+        self.rows: dict[tuple[str, ...], RowLayout] = {}
+
+    def number(self, name: str, type: ChannelType) -> int | None:  # noqa: A002
+        """The number of the channel, None while it has none. Raises `ChannelTypeMismatch` when it is of another type."""
+        known = self._channels.get(name) if isinstance(name, str) else None
+        if known is None:
+            return None
+        if known[1] is not type:
+            raise ChannelTypeMismatch(
+                f"channel {name!r} holds {known[1].name.lower()} values; log {type.name.lower()} ones under another name"
+            )
+        return known[0]
+
+    def next_channel(self, name: str) -> int:
+        """The number that the new channel will have."""
+        if len(self._channels) >= CHANNELS_MAX:
+            raise InvalidValue(
+                f"channel {name!r} would be number {CHANNELS_MAX + 1} of this process: put what varies into the step or a text"
+            )
+        return len(self._channels)
+
+    def add_channel(self, name: str, type: ChannelType) -> None:  # noqa: A002
+        """Take up a channel under the number that `next_channel` gave."""
+        number = len(self._channels)
+        self._channels[name] = (number, type)
+        if type is ChannelType.NUMERIC:
+            self.points[name] = point_prefix(number)
+            self.auto_points[name] = auto_point_prefix(number)
+
+    def next_schema(self, keys: tuple[str, ...]) -> int | None:
+        """The number that a new row will have; None when it must be written as points."""
+        if not keys or len(self.rows) >= SCHEMAS_MAX or len(keys) > ROW_VALUES_MAX:
+            return None
+        return len(self.rows)
+
+    def add_row(self, keys: tuple[str, ...]) -> RowLayout:
+        """Take up a row under the number that `next_schema` gave."""
+        number, size = len(self.rows), 8 * len(keys)
+        values = Struct(f">{len(keys)}d")
+        layout = RowLayout(row_prefix(number), auto_row_prefix(number), values, size, ROW_HEAD_WIDTH + size)
+        self.rows[keys] = layout
+        return layout
