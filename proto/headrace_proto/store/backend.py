@@ -135,22 +135,14 @@ def _remote_store(url: str, protocol: str) -> Store:
 def _probe(store: Store) -> None:
     """Try what every commit rests on: of two creates of one path the second must be refused and change nothing."""
     path = f"{layout.PROBES}/{random_id()}"
-    try:
-        created = store.create(path, b"1"), store.create(path, b"2")
-        kept = store.read(path)
-    except NotImplementedError as error:
-        raise _unsuitable(store) from error
-    finally:
-        store.delete([path])
-    if created[1] or kept != b"1":
-        raise _unsuitable(store)
-
-
-def _unsuitable(store: Store) -> StoreUnsuitable:
-    return StoreUnsuitable(
-        f"the store {store.url!r} does not create an object only if it is absent, so that two writers could overwrite "
-        "each other: use one that does (a local folder, S3 with If-None-Match, GCS)"
-    )
+    first, second = store.create(path, b"1"), store.create(path, b"2")
+    kept = store.read(path)
+    store.delete([path])
+    if not first or second or kept != b"1":
+        raise StoreUnsuitable(
+            f"the store {store.url!r} does not create an object only if it is absent, so that two writers could overwrite "
+            "each other: use one that does (a local folder, S3 with If-None-Match, GCS)"
+        )
 
 
 def store_id(store: Store) -> str:

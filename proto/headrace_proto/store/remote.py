@@ -99,16 +99,18 @@ class FsspecStore:
         """Make or replace the object by a multi-part upload, which shows nothing until it is complete."""
         with _os_errors(path):
             file = self._fs.open(self._target(path), "wb", block_size=_STREAM_BLOCK_BYTES, autocommit=False)
-            try:
-                for block in blocks:
+        try:
+            for block in blocks:  # what this raises is the caller's own and passes unchanged
+                with _os_errors(path):
                     file.write(block)
+            with _os_errors(path):
                 file.close()
                 file.commit()
-            except BaseException:
-                with suppress(Exception):  # the first failure is the one to report; S3 forgets the parts in time
-                    file.discard()
-                file.closed = True  # or its finalizer would upload what is left
-                raise
+        except BaseException:
+            with suppress(Exception):  # the first failure is the one to report; S3 forgets the parts in time
+                file.discard()
+            file.closed = True  # or its finalizer would upload what is left
+            raise
 
     def read(self, path: str) -> bytes:
         """The object's bytes."""
