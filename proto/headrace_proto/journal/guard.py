@@ -8,6 +8,7 @@ misses forks made in C. Reading the page costs 9 ns; `os.getpid()` would cost 13
 from __future__ import annotations
 
 import mmap
+from contextlib import suppress
 from typing import Final
 
 _MADV_WIPEONFORK: Final = 18  # linux/mman.h; the mmap module does not name it
@@ -21,8 +22,6 @@ class SoftLimit:
 
     def __init__(self) -> None:
         self._page = mmap.mmap(-1, _PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        try:
+        with suppress(OSError):  # an older kernel: `forks` zeroes the limit, and only forks made in C are missed
             self._page.madvise(_MADV_WIPEONFORK)
-        except OSError:
-            pass  # an older kernel: `writer`'s at-fork hook zeroes the limit, and only forks made in C are missed
         self.view: memoryview = memoryview(self._page).cast("Q")

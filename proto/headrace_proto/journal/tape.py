@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from headrace_proto import events
 from headrace_proto.errors import ExperimentStopped, HomeUnusable
-from headrace_proto.events import CHECK_WIDTH, POINT_WIDTH, Kind, Role, pack
+from headrace_proto.events import POINT_WIDTH, Kind, Role, pack
 from headrace_proto.home import FOLDER_MODE, HIDDEN, Home
 from headrace_proto.ids import random_id
 from headrace_proto.journal import lock, machine
@@ -42,7 +42,7 @@ _DETAIL_IN_RESERVE: Final = 40
 FirstEvents = Callable[[SourceFacts], Iterable[tuple[Any, ...]]]
 
 
-class NoRoom(Exception):  # noqa: N818 - never leaves the journal
+class NoRoom(Exception):
     """There is no room for an event, and no new segment can be had."""
 
 
@@ -59,6 +59,10 @@ class Tape:
         self.dropped = 0
         self.closed = False
         self._lock_descriptor: int | None = None
+        self._at = self._base = self._hard = (
+            0  # where the next event goes, where the segment begins, where its reserve does
+        )
+        self._checks = self._checked = 0  # check events in this segment, and the offset up to which they cover it
         self._first_events: Final = first_events
         self._guard: Final = SoftLimit()
         self._limit: memoryview = self._guard.view
@@ -212,7 +216,7 @@ class Tape:
         if self._at - self._checked >= CHECK_BYTES:
             self._check()
         if self._at + size > self._hard or self._checks >= CHECKS_MAX - 2:
-            self._roll(size)
+            self._roll()
         elif self._unreported:
             self._report_gap()
         self._segment.prefault(self._at)
@@ -220,7 +224,7 @@ class Tape:
             self._open_next()
         self._limit[0] = min(self._checked + CHECK_BYTES, self._hard - POINT_WIDTH)
 
-    def _roll(self, size: int) -> None:
+    def _roll(self) -> None:
         """Go on in the next segment, or raise `NoRoom`."""
         if self._next is None:
             self._open_next()

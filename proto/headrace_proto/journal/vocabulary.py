@@ -38,7 +38,7 @@ class Vocabulary:
         self.auto_points: dict[str, bytes] = {}
         self.rows: dict[tuple[str, ...], RowLayout] = {}
 
-    def number(self, name: str, type: ChannelType) -> int | None:  # noqa: A002
+    def number(self, name: object, type: ChannelType) -> int | None:  # noqa: A002
         """The number of the channel, None while it has none. Raises `ChannelTypeMismatch` when it is of another type."""
         known = self._channels.get(name) if isinstance(name, str) else None
         if known is None:
