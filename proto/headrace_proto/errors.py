@@ -87,6 +87,14 @@ class AlreadyRunning(HeadraceError, RuntimeError):
     """Another process has the lock of this home."""
 
 
+class StreamUnsuitable(HeadraceError, ValueError):
+    """A stream of ours exists on the broker with settings under which frames could be lost."""
+
+
+class ServerUnusable(HeadraceError, RuntimeError):
+    """The nats-server program cannot be found, or it does not start."""
+
+
 class MissingExtra(HeadraceError, ImportError):
     """A feature needs an optional dependency; the message gives the pip command that installs it."""
 

@@ -1,0 +1,214 @@
+"""The broker as agent and collector use it: one way to connect, and the streams that both rely on."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+from headrace_proto import subjects
+from headrace_proto.errors import ConfigError, MissingExtra, StreamUnsuitable
+from headrace_proto.limits import FRAME_BYTES_MAX, KIB, MIB
+from nats.aio.client import Client, Server
+from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
+from nats.js.errors import APIError, NotFoundError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from nats.js import JetStreamContext
+
+PING_INTERVAL_S: Final = 5
+"""With two unanswered pings a dead link is found within 10 s; the client's own default needs 4 minutes."""
+RECONNECT_S_MAX: Final = 10.0
+_SCHEMES: Final = ("nats", "tls", "ws", "wss")
+
+DUPLICATE_WINDOW_S: Final = 120.0
+"""`Nats-Msg-Id` spares the stream a repeated frame; it guarantees nothing, so a short window is enough (0.3 KiB an id)."""
+MARKS_AGE_S: Final = 30 * 24 * 3600.0
+EVENTS_BYTES: Final = 1024 * MIB
+FILES_BYTES: Final = 2048 * MIB
+"""Defaults for one machine. A full stream pushes back to the journals, so small streams cost latency, never data."""
+SMALL_STREAM_BYTES: Final = 64 * MIB
+MAKE_TRIES: Final = 10
+MAKE_PAUSE_S: Final = 0.1
+
+
+async def connect(
+    url: str,
+    *,
+    name: str,
+    credentials: str | None = None,
+    on_event: Callable[[str], None],
+) -> Client:
+    """A client of the broker at `url` (several, for a cluster, separated by commas).
+
+    Waits until a broker answers; cancel it to give up. From then on the client reconnects by itself, for ever, with growing
+    pauses. `on_event` hears of each change once, however often it repeats. A broker that *expels* a client (its
+    credentials were revoked) closes it for good: then `is_closed` is true, and only a new `connect` helps.
+    """
+    servers = _checked_servers(url)
+    identity = _identity(credentials)
+    events = _Events(on_event)
+    client = Client()
+    try:
+        await client.connect(
+            servers,
+            name=name,
+            ping_interval=PING_INTERVAL_S,
+            max_outstanding_pings=2,
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=1,
+            reconnect_to_server_handler=_next_server,
+            error_cb=events.error,
+            disconnected_cb=events.disconnected,
+            reconnected_cb=events.reconnected,
+            closed_cb=events.closed,
+            **identity,
+        )
+    except BaseException:
+        if client.is_connecting or client.is_connected:  # else there is no socket yet, and `close` would assert
+            await client.close()
+        raise
+    return client
+
+
+def _checked_servers(url: str) -> list[str]:
+    servers = [part.strip() for part in url.split(",") if part.strip()]
+    if not servers or any(urlsplit(part).scheme not in _SCHEMES or not urlsplit(part).hostname for part in servers):
+        raise ConfigError(f"the broker's URL {url!r} must be like nats://host:4222 (or {', '.join(_SCHEMES[1:])})")
+    return servers
+
+
+def _identity(credentials: str | None) -> dict[str, Any]:
+    """A file with a user's JWT and seed (`.creds`), or one with an nkey's seed alone."""
+    if not credentials:
+        return {}
+    try:
+        with open(credentials, encoding="utf-8") as file:
+            text = file.read(64 * KIB)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the credentials file {credentials!r} cannot be read: {error}") from error
+    try:
+        import nkeys  # noqa: F401
+    except ImportError:
+        raise MissingExtra.named("a credentials file", "credentials") from None
+    return {"user_credentials": credentials} if "USER JWT" in text else {"nkeys_seed": credentials}
+
+
+def _next_server(servers: list[Server], _: dict[str, Any]) -> tuple[Server | None, float]:
+    """The server that failed least, and a pause that doubles with its failures; the first retry of each comes at once."""
+    server = min(servers, key=lambda candidate: candidate.reconnects)
+    if server.reconnects == 0:
+        return server, 0.0
+    pause_s = min(0.1 * 2 ** min(server.reconnects, 10), RECONNECT_S_MAX)
+    return server, pause_s * random.uniform(0.5, 1.0)  # noqa: S311 - spreads agents, hides nothing
+
+
+class _Events:
+    """The client's callbacks. All are set: its defaults print tracebacks."""
+
+    def __init__(self, on_event: Callable[[str], None]) -> None:
+        self._on_event = on_event
+        self._last = ""
+
+    def _tell(self, text: str) -> None:
+        if text != self._last:
+            self._last = text
+            self._on_event(text)
+
+    async def error(self, error: Exception) -> None:
+        self._tell(f"broker: {type(error).__name__}: {error}".rstrip(": "))
+
+    async def disconnected(self) -> None:
+        self._tell("broker: disconnected; what is logged waits in the journals")
+
+    async def reconnected(self) -> None:
+        self._tell("broker: connected again")
+
+    async def closed(self) -> None:
+        self._tell("broker: connection closed")
+
+
+def stream_configs(
+    *, replicas: int = 1, events_bytes: int = EVENTS_BYTES, files_bytes: int = FILES_BYTES
+) -> list[StreamConfig]:
+    """The streams of `headrace_proto.subjects`, as they are made when they do not exist."""
+    events = _queue(subjects.EVENTS_STREAM, subjects.EVENTS_PREFIX, events_bytes)
+    files = _queue(subjects.FILES_STREAM, subjects.FILES_PREFIX, files_bytes)
+    marks = _newest(subjects.MARKS_STREAM, subjects.MARKS_PREFIX)
+    marks.max_age = MARKS_AGE_S
+    leases = _newest(subjects.LEASES_STREAM, subjects.LEASES_PREFIX)
+    leases.allow_msg_ttl = True  # a lease is a message that ends by itself
+    configs = [events, files, marks, leases]
+    for config in configs:
+        config.num_replicas = replicas
+    return configs
+
+
+def _queue(name: str, prefix: str, bytes_max: int) -> StreamConfig:
+    """A stream that holds each frame until a collector acknowledges it."""
+    return StreamConfig(
+        name=name,
+        subjects=[f"{prefix}.>"],
+        storage=StorageType.FILE,
+        retention=RetentionPolicy.WORK_QUEUE,
+        discard=DiscardPolicy.NEW,  # when full it refuses, and the bytes stay in the journal; never drop the oldest
+        max_bytes=bytes_max,
+        max_msg_size=FRAME_BYTES_MAX + 4 * KIB,  # the broker counts headers in
+        duplicate_window=DUPLICATE_WINDOW_S,
+    )
+
+
+def _newest(name: str, prefix: str) -> StreamConfig:
+    """A stream that remembers the newest message of each subject."""
+    return StreamConfig(
+        name=name,
+        subjects=[f"{prefix}.>"],
+        storage=StorageType.FILE,
+        retention=RetentionPolicy.LIMITS,
+        discard=DiscardPolicy.OLD,
+        max_bytes=SMALL_STREAM_BYTES,
+        max_msgs_per_subject=1,
+    )
+
+
+async def ensure_streams(
+    js: JetStreamContext,
+    *,
+    replicas: int = 1,
+    events_bytes: int = EVENTS_BYTES,
+    files_bytes: int = FILES_BYTES,
+) -> None:
+    """Make the streams that do not exist. An operator's own sizes and replicas stand; settings that would lose data do not."""
+    for wanted in stream_configs(replicas=replicas, events_bytes=events_bytes, files_bytes=files_bytes):
+        found = await _find_or_make(js, wanted)
+        _check_stream(wanted, found)
+
+
+async def _find_or_make(js: JetStreamContext, wanted: StreamConfig) -> StreamConfig:
+    name = wanted.name or ""
+    for tries_left in reversed(range(MAKE_TRIES)):
+        with suppress(NotFoundError):
+            return (await js.stream_info(name)).config
+        try:
+            return (await js.add_stream(wanted)).config
+        except APIError:
+            # Another part makes it at this moment: "name in use", or "insufficient storage" because both requests reserve
+            # its bytes. Look again; what is really wrong is still wrong then.
+            if not tries_left:
+                raise
+        await asyncio.sleep(MAKE_PAUSE_S)
+    raise AssertionError("the loop above returns or raises")
+
+
+def _check_stream(wanted: StreamConfig, found: StreamConfig) -> None:
+    for field in ("subjects", "retention", "discard", "storage", "max_msgs_per_subject", "allow_msg_ttl"):
+        want, have = getattr(wanted, field), getattr(found, field)
+        if want is not None and want != have:
+            raise StreamUnsuitable(
+                f"the stream {wanted.name} has {field} {have!r} where Headrace needs {want!r}: correct it with "
+                f"`nats stream edit {wanted.name}`, or delete the stream (what it holds is still in the journals)"
+            )
