@@ -173,6 +173,7 @@ class Tape:
         except NoRoom:
             self._append(pack(Kind.CLOSED, time.time_ns(), outcome, detail and detail[-_DETAIL_IN_RESERVE:]))
         self._check()
+        self._leave_segment()
         self._segment.mark_closed()
         self.closed = True
         self._let_go()
@@ -234,12 +235,16 @@ class Tape:
         self._check()
         position, old, new = self.position, self._segment, self._next
         self._next = None
+        self._leave_segment()
         new.begin(position)
         self._unsynced.append(old.number)
         self._use(new, position)
         old.release()
         if self._unreported:
             self._report_gap()
+
+    def _leave_segment(self) -> None:
+        """Take out of the segment in use what is wanted after it is unmapped."""
 
     def _use(self, segment: Segment, base: int) -> None:
         self._segment = segment

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from struct import Struct
-from typing import NamedTuple
+from typing import Final
 
 from headrace_proto.errors import ChannelTypeMismatch, InvalidValue
 from headrace_proto.events import (
@@ -17,14 +17,19 @@ from headrace_proto.events import (
 from headrace_proto.limits import CHANNELS_MAX, ROW_VALUES_MAX, SCHEMAS_MAX
 
 
-class RowLayout(NamedTuple):
-    """How a row of certain channels is written."""
+class RowLayout:
+    """How a row of certain channels is written, and where the last one was."""
 
-    prefix: bytes
-    auto_prefix: bytes
-    values: Struct
-    bytes: int
-    width: int
+    __slots__ = ("at", "auto_prefix", "bytes", "prefix", "values", "width")
+
+    def __init__(self, number: int, size: int) -> None:
+        self.prefix: Final = row_prefix(number)
+        self.auto_prefix: Final = auto_row_prefix(number)
+        self.values: Final = Struct(f">{size}d")
+        self.bytes: Final = self.values.size
+        self.width: Final = ROW_HEAD_WIDTH + self.bytes
+        self.at = 0
+        """The offset behind the last row in the segment in use; 0: none."""
 
 
 class Vocabulary:
@@ -73,8 +78,5 @@ class Vocabulary:
 
     def add_row(self, keys: tuple[str, ...]) -> RowLayout:
         """Take up a row under the number that `next_schema` gave."""
-        number, size = len(self.rows), 8 * len(keys)
-        values = Struct(f">{len(keys)}d")
-        layout = RowLayout(row_prefix(number), auto_row_prefix(number), values, size, ROW_HEAD_WIDTH + size)
-        self.rows[keys] = layout
+        layout = self.rows[keys] = RowLayout(len(self.rows), len(keys))
         return layout

@@ -24,6 +24,7 @@ from _thread import allocate_lock
 from collections.abc import Mapping
 from contextlib import suppress
 from math import isfinite
+from struct import unpack_from
 from types import CodeType
 from typing import Any, Final
 
@@ -78,6 +79,8 @@ class JournalWriter(Tape):
     ) -> None:
         self._words = Vocabulary()
         self._points = self._words.points
+        self._value_ends: dict[str, int] = {}
+        self._earlier: dict[str, float] = {}
         self._new_lock()
         self._second: JournalWriter | None = None
         self._warned = False
@@ -111,6 +114,7 @@ class JournalWriter(Tape):
                 _pack_point(self._map, at, prefix, step, TAG_U64, time_ns, TAG_F64, value)
                 self._at = at = at + POINT_WIDTH
                 self._committed[0] = at
+                self._value_ends[name] = at
             else:
                 self._lose(1, "step not finite")
         except NoRoom:
@@ -136,6 +140,7 @@ class JournalWriter(Tape):
             _pack_auto_point(self._map, at, prefix, TAG_U64, time_ns, TAG_F64, value)
             self._at = at = at + AUTO_POINT_WIDTH
             self._committed[0] = at
+            self._value_ends[name] = at
         except NoRoom:
             self._lose(1, self._drop_reason)
         except Exception as error:
@@ -172,8 +177,10 @@ class JournalWriter(Tape):
                 at += ROW_HEAD_WIDTH + layout.bytes
             else:
                 self._lose(len(keys), "step not finite")
+                return
             self._at = at
             self._committed[0] = at
+            layout.at = at
         except NoRoom:
             self._lose(len(keys), self._drop_reason)
         except Exception as error:
@@ -224,6 +231,20 @@ class JournalWriter(Tape):
             self._release()
         return self.position
 
+    def latest(self) -> dict[str, float]:
+        """The value that this process logged last of each numeric channel, in no order of steps.
+
+        The hot path only notes where it wrote; the values are read back from the map here, and when a segment is left.
+        """
+        if not self._acquire(False) and not self._wait_for_lock():
+            return dict(self._earlier)
+        try:
+            self._leave_segment()
+            found = dict(self._earlier)
+        finally:
+            self._release()
+        return {**found, **self._second.latest()} if self._second is not None else found
+
     # -- Life ------------------------------------------------------------------------------------------------------------
 
     def sync(self) -> None:
@@ -261,6 +282,13 @@ class JournalWriter(Tape):
         if self._second is not None:
             self._second.close(outcome, detail)
 
+    def abandon(self) -> None:
+        """Let go without a closing record, as a kill would."""
+        if not self.closed and self._pid == os.getpid():
+            self._leave_segment()
+            self.closed = True
+            self._let_go()
+
     # -- The lock, forks and signals -------------------------------------------------------------------------------------
 
     def _new_lock(self) -> None:
@@ -283,6 +311,7 @@ class JournalWriter(Tape):
         self._second = None
 
     def _become_child(self) -> None:
+        self._leave_segment()
         self._words = Vocabulary()
         self._points = self._words.points
         self._second = None
@@ -308,6 +337,17 @@ class JournalWriter(Tape):
             facts = self.facts._replace(role=Role.WORKER, parent=self.source)
             self._second = JournalWriter(self.home, self.project, self.experiment, facts)
         return self._second
+
+    def _leave_segment(self) -> None:
+        ends: list[tuple[int, tuple[str, ...]]] = [(end, (name,)) for name, end in self._value_ends.items()]
+        for channels, layout in self._words.rows.items():
+            if layout.at:
+                ends.append((layout.at, channels))
+                layout.at = 0
+        self._value_ends.clear()
+        for end, channels in sorted(ends):
+            first = end - 8 * len(channels)
+            self._earlier.update(zip(channels, unpack_from(f">{len(channels)}d", self._map, first), strict=True))
 
     # -- Words -----------------------------------------------------------------------------------------------------------
 
@@ -343,12 +383,13 @@ class JournalWriter(Tape):
         words, raws = self._words, []
         for name, value in values.items():
             if step is None:
-                raws.append(AUTO_POINT.pack(words.auto_points[name], TAG_U64, time_ns, TAG_F64, value))
+                raws.append((name, AUTO_POINT.pack(words.auto_points[name], TAG_U64, time_ns, TAG_F64, value)))
             else:
-                raws.append(POINT.pack(words.points[name], step, TAG_U64, time_ns, TAG_F64, value))
-        for raw in raws:
+                raws.append((name, POINT.pack(words.points[name], step, TAG_U64, time_ns, TAG_F64, value)))
+        for name, raw in raws:
             try:
                 self._write(raw)
+                self._value_ends[name] = self._at
             except NoRoom:
                 self._lose(1, self._drop_reason)
 
@@ -407,6 +448,7 @@ _LOCKING: Final[frozenset[CodeType]] = frozenset(
         JournalWriter.point,
         JournalWriter._auto_point,  # noqa: SLF001
         JournalWriter.row,
+        JournalWriter.latest,
         JournalWriter.event,
         JournalWriter.channel_event,
         JournalWriter.sync,
