@@ -6,6 +6,7 @@
 | HR_FILES    | hr.f1.<site>.<token>.<experiment>.<source>   | CHUNK frames                                 | until a piece holds  |
 | HR_MARKS    | hr.w1.<site>.<source>, ...<source>.<file>    | watermarks, one a subject: the newest        | 30 days              |
 | HR_LEASES   | hr.l1.<partition>                            | which collector has a partition              | seconds              |
+|             | hr.l1.collector.<collector>                  | that a collector is alive                    | seconds              |
 | (none)      | hr.c1.<site>.rewind.<source>                 | collector to agent: send again from here     | not                  |
 | (none)      | hr.c1.<site>.abort.<experiment>              | anyone to agent: end this experiment         | not                  |
 
@@ -76,6 +77,11 @@ def control_of_site(site: str) -> str:
 def lease(partition: int) -> str:
     """Where the lease of a partition lies."""
     return f"{LEASES_PREFIX}.{partition}"
+
+
+def collector(name: str) -> str:
+    """Where a collector says that it is alive; `*` for all of them."""
+    return f"{LEASES_PREFIX}.collector.{name}"
 
 
 def partition_tokens(partition: int, partitions: int) -> list[int]:

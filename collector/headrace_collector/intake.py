@@ -1,0 +1,209 @@
+"""Intake: the order of one source's batches, by arithmetic alone. No I/O, no clock of its own.
+
+Invariants
+1. `stored <= expected`. Below `stored` everything is in the store; `ready` covers `[stored, expected)` without a hole.
+2. What begins above `expected` waits in `above`, within bounds; what finds no room there is dropped: the journal has it still.
+3. Each message that was offered and not refused is held in exactly one place until it is answered: in `ready`, in `above`, or
+   as a rider, whose bytes are not kept because another message brought them, and which waits for the store to reach its end.
+4. Nothing moves `stored` but `advance` and `rebase`, and both are told by a commit.
+
+LOST and DEAD frames are batches like any other. An empty EVENTS frame carries nothing: it asks for a commit of what stands
+before it, so it is a rider from the beginning.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Iterator, Sequence
+from enum import Enum, auto
+from typing import Final, NamedTuple
+
+from headrace_proto.frame import Frame, FrameKind
+from headrace_proto.limits import MIB
+
+SOURCE_ABOVE_BYTES_MAX: Final = 8 * MIB
+"""Held above a gap, one source: two dozen full frames, more than an agent has in flight."""
+ABOVE_BYTES_MAX: Final = 64 * MIB
+"""Held above gaps, all sources of one process. What is dropped beyond is only sent again."""
+GAP_PATIENCE_S: Final = 1.0
+"""A gap that lasts this long is no reordering: the source is asked to send again from it."""
+REWIND_PAUSE_S: Final = 5.0
+"""Between two such requests to one source, so that what is sent again has time to arrive."""
+
+
+class Arrival(NamedTuple):
+    """A frame and the message that brought it."""
+
+    frame: Frame
+    reply: str  # where the message is acknowledged
+    site: str  # where its source's marks go
+    size: int  # bytes that it holds in memory
+
+
+class Verdict(Enum):
+    """What became of an arrival."""
+
+    HELD = auto()  # it waits here, unacknowledged
+    STORED = auto()  # the store has it: acknowledge it and repeat the mark
+    DROPPED = auto()  # no room above the gap: acknowledge it, a rewind will be due
+
+
+class Memory:
+    """Bytes held by all intakes that share it."""
+
+    __slots__ = ("above", "ready")
+
+    def __init__(self) -> None:
+        self.ready = 0
+        self.above = 0
+
+
+class _Waiting(NamedTuple):
+    """Sorted by place; the number keeps arrivals themselves from being compared."""
+
+    first: int
+    end: int
+    number: int
+    arrival: Arrival
+
+
+class SourceIntake:
+    """One source's batches between the queue and the store."""
+
+    __slots__ = (
+        "_above",
+        "_above_bytes",
+        "_asked_at",
+        "_gap_since",
+        "_memory",
+        "_number",
+        "_ready",
+        "_riders",
+        "expected",
+        "stored",
+    )
+
+    def __init__(self, stored: int, memory: Memory) -> None:
+        self.stored = stored
+        self.expected = stored
+        self._ready: list[Arrival] = []
+        self._riders: list[tuple[int, str]] = []  # (end, reply)
+        self._above: list[_Waiting] = []
+        self._above_bytes = 0
+        self._memory = memory
+        self._number = 0
+        self._gap_since: float | None = None
+        self._asked_at = float("-inf")
+
+    # -- Arriving -------------------------------------------------------------------------------------------------------
+
+    def offer(self, arrival: Arrival, now: float) -> Verdict:
+        """Find an arrival's place. `now` is any monotonic clock, in seconds."""
+        if _is_below(arrival.frame, self.stored):
+            return Verdict.STORED
+        if arrival.frame.first > self.expected:
+            return self._offer_above(arrival, now)
+        self._append(arrival)
+        self._close_gap(now)
+        return Verdict.HELD
+
+    def _append(self, arrival: Arrival) -> None:
+        if _is_below(arrival.frame, self.expected):
+            self._riders.append((arrival.frame.end, arrival.reply))
+            return
+        self._ready.append(arrival)
+        self._memory.ready += arrival.size
+        self.expected = arrival.frame.end
+
+    def _offer_above(self, arrival: Arrival, now: float) -> Verdict:
+        if self._gap_since is None:
+            self._gap_since = now
+        if (
+            self._above_bytes + arrival.size > SOURCE_ABOVE_BYTES_MAX
+            or self._memory.above + arrival.size > ABOVE_BYTES_MAX
+        ):
+            self._gap_since = (
+                now - GAP_PATIENCE_S
+            )  # what is dropped comes by a rewind only: patience would gain nothing
+            return Verdict.DROPPED
+        self._number += 1
+        insort(self._above, _Waiting(arrival.frame.first, arrival.frame.end, self._number, arrival))
+        self._count_above(arrival.size)
+        return Verdict.HELD
+
+    def _close_gap(self, now: float) -> None:
+        reached = 0
+        while reached < len(self._above) and self._above[reached].first <= self.expected:
+            arrival = self._above[reached].arrival
+            self._count_above(-arrival.size)
+            self._append(arrival)
+            reached += 1
+        del self._above[:reached]
+        if reached or not self._above:
+            self._gap_since = now if self._above else None
+
+    def _count_above(self, size: int) -> None:
+        self._above_bytes += size
+        self._memory.above += size
+
+    def rewind_due(self, now: float) -> int | None:
+        """From where the source must send again, if it is time to ask it; the caller then does ask."""
+        if self._gap_since is None or now - self._gap_since < GAP_PATIENCE_S or now - self._asked_at < REWIND_PAUSE_S:
+            return None
+        self._asked_at = now
+        return self.expected
+
+    # -- Storing --------------------------------------------------------------------------------------------------------
+
+    @property
+    def waits(self) -> bool:
+        """Whether there is something to commit."""
+        return bool(self._ready)
+
+    def take(self, bytes_max: int) -> list[Arrival]:
+        """What stands next for a commit, in order and without a hole: up to `bytes_max` raw bytes, or one batch."""
+        taken, raw = 0, 0
+        while taken < len(self._ready) and (not taken or raw + self._ready[taken].frame.raw_size <= bytes_max):
+            raw += self._ready[taken].frame.raw_size
+            taken += 1
+        return self._ready[:taken]
+
+    def advance(self, stored: int, taken: Sequence[Arrival] = ()) -> list[str]:
+        """A commit that was given `taken` holds everything below `stored`. Returns the messages to acknowledge."""
+        done, rest = self._ready[: len(taken)], self._ready[len(taken) :]
+        self._ready = [arrival for arrival in rest if not _is_below(arrival.frame, stored)]
+        done += [arrival for arrival in rest if _is_below(arrival.frame, stored)]
+        self._memory.ready -= sum(arrival.size for arrival in done)
+        self.stored = stored
+        self.expected = max(self.expected, stored)
+        riders, self._riders = self._riders, []
+        self._riders = [rider for rider in riders if rider[0] > stored]
+        return [arrival.reply for arrival in done] + [reply for end, reply in riders if end <= stored]
+
+    def rebase(self, stored: int, now: float) -> list[str]:
+        """The store stands at `stored`, by somebody else's doing: place all that is held once more.
+
+        Returns the messages to acknowledge.
+        """
+        held = sorted([*self._ready, *(waiting.arrival for waiting in self._above)], key=lambda held: held.frame.first)
+        self.clear()
+        self.stored = self.expected = stored
+        answered = [arrival.reply for arrival in held if self.offer(arrival, now) is not Verdict.HELD]
+        return answered + self.advance(stored)
+
+    def clear(self) -> None:
+        """Let go of all bytes. Riders stay: what they wait for is still to come."""
+        self._memory.ready -= sum(arrival.size for arrival in self._ready)
+        self._count_above(-self._above_bytes)
+        self._ready, self._above = [], []
+
+    def replies(self) -> Iterator[str]:
+        """Every message that is held."""
+        yield from (arrival.reply for arrival in self._ready)
+        yield from (waiting.arrival.reply for waiting in self._above)
+        yield from (reply for _, reply in self._riders)
+
+
+def _is_below(frame: Frame, position: int) -> bool:
+    """Whether everything that the frame says is said already at `position`. A DEAD frame says something *at* its end."""
+    return frame.end < position or (frame.end == position and frame.kind is not FrameKind.DEAD)

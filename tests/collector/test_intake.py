@@ -1,0 +1,235 @@
+"""Intake: whatever order, number and cut batches come in, each byte is committed once and each message answered once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import count, pairwise
+
+from headrace_collector.intake import (
+    ABOVE_BYTES_MAX,
+    GAP_PATIENCE_S,
+    REWIND_PAUSE_S,
+    SOURCE_ABOVE_BYTES_MAX,
+    Arrival,
+    Memory,
+    SourceIntake,
+    Verdict,
+)
+from headrace_proto.frame import Frame, FrameKind
+from headrace_proto.limits import BATCH_RAW_MAX
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+EXPERIMENT, SOURCE = "e" * 32, "a" * 32
+_numbers = count()
+
+
+def arrival(first: int, end: int, kind: FrameKind = FrameKind.EVENTS, size: int = 100) -> Arrival:
+    frame = Frame(kind, "team/project", EXPERIMENT, SOURCE, first, end)
+    return Arrival(frame, reply=f"reply-{next(_numbers)}", site="local", size=size)
+
+
+class Desk:
+    """An intake, with a store of its own that counts how often each byte was stored."""
+
+    def __init__(self, stored: int = 0) -> None:
+        self.memory = Memory()
+        self.intake = SourceIntake(stored, self.memory)
+        self.bytes: Counter[int] = Counter()
+        self.offered: list[str] = []
+        self.answered: list[str] = []
+        self.now = 100.0
+
+    def offer(self, new: Arrival) -> Verdict:
+        self.offered.append(new.reply)
+        verdict = self.intake.offer(new, self.now)
+        if verdict is not Verdict.HELD:
+            self.answered.append(new.reply)
+        return verdict
+
+    def commit(self, bytes_max: int = 1 << 30) -> list[Arrival]:
+        taken = self.intake.take(bytes_max)
+        stored = self.intake.stored
+        for batch in taken:
+            assert batch.frame.first <= stored, "a commit was given batches with a hole between them"
+            self.bytes.update(range(stored, batch.frame.end))
+            stored = max(stored, batch.frame.end)
+        self.answered += self.intake.advance(stored, taken)
+        return taken
+
+
+class TestArithmetic:
+    def test_in_order_batches_accumulate_until_a_commit_takes_them(self) -> None:
+        """Two batches in order are one commit, and both messages are acknowledged by it, not before."""
+        desk = Desk()
+        assert [desk.offer(arrival(0, 10)), desk.offer(arrival(10, 30))] == [Verdict.HELD, Verdict.HELD]
+        assert desk.answered == []
+        assert len(desk.commit()) == 2
+        assert desk.intake.stored == 30
+        assert desk.answered == desk.offered
+
+    def test_below_the_watermark_is_answered_at_once(self) -> None:
+        """A batch that the store has already is acknowledged, and asks for its mark again."""
+        assert Desk(stored=30).offer(arrival(10, 30)) is Verdict.STORED
+
+    def test_straddling_batch_is_held_whole(self) -> None:
+        """A batch over the watermark is given to the commit, which cuts it."""
+        desk = Desk(stored=20)
+        assert desk.offer(arrival(10, 30)) is Verdict.HELD
+        desk.commit()
+        assert sorted(desk.bytes) == list(range(20, 30))
+
+    def test_above_a_gap_waits_until_it_closes(self) -> None:
+        """What comes too early is not committed before what precedes it."""
+        desk = Desk()
+        desk.offer(arrival(10, 20))
+        assert desk.commit() == []
+        desk.offer(arrival(0, 10))
+        assert len(desk.commit()) == 2
+        assert desk.memory.above == desk.memory.ready == 0
+
+    def test_duplicate_of_what_waits_rides_along(self) -> None:
+        """A second copy of a waiting batch is not committed twice, and acknowledged with the first."""
+        desk = Desk()
+        for _ in range(3):
+            desk.offer(arrival(0, 10))
+        assert len(desk.commit()) == 1
+        assert sorted(desk.answered) == sorted(desk.offered)
+        assert set(desk.bytes.values()) == {1}
+
+    def test_flush_frame_rides_on_what_stands_before_it(self) -> None:
+        """An empty frame is acknowledged by the commit of what precedes it and commits nothing by itself."""
+        desk = Desk()
+        desk.offer(arrival(0, 10))
+        desk.offer(arrival(10, 10))
+        assert len(desk.commit()) == 1
+        assert desk.answered == desk.offered
+
+    def test_dead_frame_at_the_watermark_is_committed(self) -> None:
+        """The news of a death lies at the very end of a source, where events would count as stored."""
+        desk = Desk(stored=10)
+        desk.offer(arrival(10, 10, FrameKind.DEAD))
+        assert [taken.frame.kind for taken in desk.commit()] == [FrameKind.DEAD]
+
+    def test_dead_frame_that_came_during_a_commit_stays_for_the_next(self) -> None:
+        """A commit that was not given the DEAD frame at its end does not acknowledge it."""
+        desk = Desk()
+        desk.offer(arrival(0, 10))
+        taken = desk.intake.take(1 << 30)
+        desk.offer(arrival(10, 10, FrameKind.DEAD))
+        assert desk.intake.advance(10, taken) == [taken[0].reply]
+        assert [waiting.frame.kind for waiting in desk.commit()] == [FrameKind.DEAD]
+
+    def test_dead_frame_of_a_source_that_lived_on_is_old_news(self) -> None:
+        """Later bytes withdraw a death: its frame is acknowledged and says nothing."""
+        assert Desk(stored=20).offer(arrival(10, 10, FrameKind.DEAD)) is Verdict.STORED
+
+    def test_lost_range_closes_a_gap(self) -> None:
+        """A LOST frame moves on what waits above it, like the batch that will never come."""
+        desk = Desk()
+        desk.offer(arrival(10, 20))
+        desk.offer(arrival(0, 10, FrameKind.LOST))
+        assert [taken.frame.kind for taken in desk.commit()] == [FrameKind.LOST, FrameKind.EVENTS]
+
+    def test_one_commit_takes_no_more_than_it_is_given_room_for(self) -> None:
+        """A large backlog is committed in bounded steps, each at least one batch."""
+        desk = Desk()
+        for first in range(0, 100, 10):
+            desk.offer(arrival(first, first + 10))
+        assert len(desk.commit(bytes_max=35)) == 3
+        assert len(desk.commit(bytes_max=1)) == 1
+        assert desk.intake.stored == 40
+
+    def test_rebase_answers_what_somebody_else_stored(self) -> None:
+        """After another collector's commit, what it covers is acknowledged and the rest still waits, each once."""
+        desk = Desk()
+        mine = [arrival(0, 10), arrival(10, 20), arrival(20, 30), arrival(50, 60)]
+        for new in mine:
+            desk.offer(new)
+        assert desk.intake.rebase(15, desk.now) == [mine[0].reply]
+        assert [taken.frame.end for taken in desk.commit()] == [20, 30]
+        assert desk.memory.above == mine[3].size
+
+
+class TestGaps:
+    def test_rewind_is_asked_once_the_gap_is_no_reordering(self) -> None:
+        """A gap asks for a rewind to the position after what is in order, after its patience, and then rarely."""
+        desk = Desk()
+        desk.offer(arrival(0, 10))
+        desk.offer(arrival(20, 30))
+        assert desk.intake.rewind_due(desk.now) is None
+        assert desk.intake.rewind_due(desk.now + GAP_PATIENCE_S) == 10
+        assert desk.intake.rewind_due(desk.now + GAP_PATIENCE_S + 1) is None
+        assert desk.intake.rewind_due(desk.now + GAP_PATIENCE_S + REWIND_PAUSE_S) == 10
+
+    def test_closed_gap_asks_for_nothing(self) -> None:
+        """A gap that closed by itself is forgotten."""
+        desk = Desk()
+        desk.offer(arrival(20, 30))
+        desk.offer(arrival(0, 20))
+        assert desk.intake.rewind_due(desk.now + 100) is None
+
+    def test_above_gap_overflow_is_dropped_and_asked_for(self) -> None:
+        """Beyond its bound a source's early batches are dropped, and asked for at once: the journal has them."""
+        desk = Desk()
+        fits = SOURCE_ABOVE_BYTES_MAX // BATCH_RAW_MAX
+        verdicts = [desk.offer(arrival(10 * n, 10 * n + 10, size=BATCH_RAW_MAX)) for n in range(1, fits + 2)]
+        assert verdicts == [Verdict.HELD] * fits + [Verdict.DROPPED]
+        assert desk.intake.rewind_due(desk.now) == 0
+
+    def test_all_gaps_of_a_process_share_one_bound(self) -> None:
+        """Many sources with gaps cannot hold more than the process allows."""
+        desk = Desk()
+        desk.memory.above = ABOVE_BYTES_MAX - 50
+        assert desk.offer(arrival(10, 20)) is Verdict.DROPPED
+
+    def test_clearing_gives_all_memory_back(self) -> None:
+        """An intake that is let go of holds no bytes."""
+        desk = Desk()
+        desk.offer(arrival(0, 10))
+        desk.offer(arrival(20, 30))
+        desk.intake.clear()
+        assert (desk.memory.ready, desk.memory.above) == (0, 0)
+
+
+LENGTH = 60
+
+
+@st.composite
+def cuts(draw: st.DrawFn) -> list[tuple[int, int]]:
+    """One way to cut the journal into batches."""
+    inner = draw(st.sets(st.integers(1, LENGTH - 1), max_size=12))
+    return list(pairwise([0, *sorted(inner), LENGTH]))
+
+
+@st.composite
+def deliveries(draw: st.DrawFn) -> list[tuple[int, int]]:
+    """Any permutation of a part of several ways to cut, with duplicates: re-sends, redeliveries, losses."""
+    pool = [batch for cut in draw(st.lists(cuts(), min_size=1, max_size=3)) for batch in cut]
+    return draw(st.lists(st.sampled_from(pool), max_size=40))
+
+
+@settings(max_examples=200, deadline=None)
+@given(deliveries(), cuts(), st.data())
+def test_any_delivery_is_stored_exactly_once(
+    batches: list[tuple[int, int]], agent: list[tuple[int, int]], data: st.DataObject
+) -> None:
+    """Any permutation, duplication and loss of batches is stored once each, when rewinds are honoured, and all are answered."""
+    desk = Desk()
+    for first, end in batches:
+        desk.offer(arrival(first, end))
+        desk.now += data.draw(st.sampled_from([0.0, 0.3, 2.0]))
+        if data.draw(st.booleans()):
+            desk.commit(bytes_max=data.draw(st.sampled_from([1, 20, 1000])))
+        if data.draw(st.integers(0, 9)) == 0:
+            desk.answered += desk.intake.rebase(desk.intake.stored, desk.now)
+    desk.now += 10 * REWIND_PAUSE_S
+    wanted = desk.intake.rewind_due(desk.now)
+    for first, end in agent:  # the agent goes back, or was not asked and sends what it has not sent yet
+        if end > (desk.intake.expected if wanted is None else wanted):
+            desk.offer(arrival(first, end))
+    while desk.commit():
+        pass
+    assert desk.bytes == Counter(range(LENGTH))
+    assert sorted(desk.answered) == sorted(desk.offered)
+    assert (desk.memory.ready, desk.memory.above) == (0, 0)
