@@ -83,6 +83,8 @@ class JournalWriter(Tape):
         self._earlier: dict[str, float] = {}
         self._new_lock()
         self._second: JournalWriter | None = None
+        self._opening = False
+        self._late: list[tuple[str, tuple[Any, ...]]] = []
         self._warned = False
         self.incarnation = 0
         super().__init__(home, project, experiment, facts, first_events)
@@ -100,7 +102,7 @@ class JournalWriter(Tape):
             self._auto_point(name, value, time_ns)
             return
         if not self._acquire(False) and not self._wait_for_lock():
-            self._second_source().point(name, step, value, time_ns)
+            self._elsewhere("point", name, step, value, time_ns)
             return
         try:
             if self._at >= self._limit[0]:
@@ -126,7 +128,7 @@ class JournalWriter(Tape):
 
     def _auto_point(self, name: str, value: float, time_ns: int) -> None:
         if not self._acquire(False) and not self._wait_for_lock():
-            self._second_source().point(name, None, value, time_ns)
+            self._elsewhere("point", name, None, value, time_ns)
             return
         try:
             if self._at >= self._limit[0]:
@@ -155,7 +157,7 @@ class JournalWriter(Tape):
         """
         keys = tuple(values)
         if not self._acquire(False) and not self._wait_for_lock():
-            self._second_source().row(values, step, time_ns)
+            self._elsewhere("row", values, step, time_ns)
             return
         try:
             if self._at >= self._limit[0]:
@@ -200,7 +202,8 @@ class JournalWriter(Tape):
                 f"a {kind.name.lower()} of {len(raw)} bytes is over {EVENT_BYTES_MAX}: log it as an artifact"
             )
         if not self._acquire(False) and not self._wait_for_lock():
-            return self._second_source().event(kind, *fields)
+            self._elsewhere("event", kind, *fields)
+            return self.position
         try:
             self._write(raw)
         except NoRoom:
@@ -215,7 +218,8 @@ class JournalWriter(Tape):
         One call, because after a fork, or in a signal handler, the number is another. Raises `ChannelTypeMismatch`.
         """
         if not self._acquire(False) and not self._wait_for_lock():
-            return self._second_source().channel_event(kind, name, type, *fields)
+            self._elsewhere("channel_event", kind, name, type, *fields)
+            return self.position
         try:
             if self._at >= self._limit[0]:
                 self._make_room(POINT_WIDTH)
@@ -332,22 +336,25 @@ class JournalWriter(Tape):
                     return True
         return True
 
-    def _second_source(self) -> JournalWriter:
+    def _elsewhere(self, method: str, *arguments: Any) -> None:
+        """Make the call on the second source, opened at the first need.
+
+        A handler that interrupts that very opening leaves its call in a list, which the opening frame takes up: the one case in
+        which a returned call is not yet in a journal.
+        """
         if self._second is None:
+            self._late.append((method, arguments))
+            if self._opening:
+                return
+            self._opening = True
             facts = self.facts._replace(role=Role.WORKER, parent=self.source)
             self._second = JournalWriter(self.home, self.project, self.experiment, facts)
-        return self._second
-
-    def _leave_segment(self) -> None:
-        ends: list[tuple[int, tuple[str, ...]]] = [(end, (name,)) for name, end in self._value_ends.items()]
-        for channels, layout in self._words.rows.items():
-            if layout.at:
-                ends.append((layout.at, channels))
-                layout.at = 0
-        self._value_ends.clear()
-        for end, channels in sorted(ends):
-            first = end - 8 * len(channels)
-            self._earlier.update(zip(channels, unpack_from(f">{len(channels)}d", self._map, first), strict=True))
+            self._opening = False
+            while self._late:
+                late, its_arguments = self._late.pop(0)
+                getattr(self._second, late)(*its_arguments)
+            return
+        getattr(self._second, method)(*arguments)
 
     # -- Words -----------------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,79 @@
+"""How the journal's tests read a journal back: all that is settled, decoded by msgpack alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgpack
+from headrace_proto.events import Kind
+from headrace_proto.home import Home
+from headrace_proto.journal import Damage, JournalReader
+
+SECOND_NS = 1_000_000_000
+
+
+class Clock:
+    """A clock that a test moves."""
+
+    def __init__(self) -> None:
+        self.now_ns = 0
+
+    def later(self, seconds: float = 10.0) -> int:
+        self.now_ns += int(seconds * SECOND_NS)
+        return self.now_ns
+
+
+def settle(reader: JournalReader, clock: Clock | None = None) -> int:
+    """Poll twice, so that all that is committed now may be read."""
+    clock = clock or Clock()
+    reader.poll(clock.later())
+    return reader.poll(clock.later())
+
+
+def read_all(reader: JournalReader, bytes_max: int = 64 * 1024) -> tuple[bytes, list[Damage]]:
+    """Every believed byte in order, and every damage between them."""
+    clock = Clock()
+    end = settle(reader, clock)
+    position, parts, damages = reader.oldest, [], []
+    while position < end:
+        found = reader.read(position, bytes_max)
+        if found is None:
+            reader.poll(clock.later())
+            found = reader.read(position, bytes_max)
+        assert found is not None
+        if isinstance(found, Damage):
+            damages.append(found)
+            position = found.end
+        else:
+            parts.append(found)
+            position += len(found)
+    return b"".join(parts), damages
+
+
+def decode(raw: bytes, *, checks: bool = False) -> list[list[Any]]:
+    """The events in `raw`, check events left out unless wanted."""
+    unpacker = msgpack.Unpacker(max_buffer_size=len(raw) or 1, strict_map_key=False)
+    unpacker.feed(raw)
+    return [event for event in unpacker if checks or event[0] != Kind.CHECK]
+
+
+def events_of(home: Home, source: str) -> list[list[Any]]:
+    """Every event of an undamaged journal."""
+    reader = JournalReader(home.journal(source))
+    try:
+        raw, damages = read_all(reader)
+    finally:
+        reader.close()
+    assert not damages
+    return decode(raw)
+
+
+def points_of(home: Home, source: str) -> list[tuple[float, float]]:
+    """(step, value) of every point of an undamaged journal."""
+    return [(event[2], event[4]) for event in events_of(home, source) if event[0] == Kind.POINT]
+
+
+def sources(home: Home) -> list[str]:
+    """The ids of the sources that have a journal."""
+    return sorted(path.name for path in Path(home.journals).iterdir() if not path.name.startswith("."))

@@ -1,0 +1,254 @@
+"""What a reader believes of a journal whose bytes are not what was written."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from headrace_proto import ids
+from headrace_proto.errors import Corrupt, FormatUnknown
+from headrace_proto.events import CHECK_WIDTH, Kind, Outcome
+from headrace_proto.home import Home
+from headrace_proto.journal import JournalReader, JournalWriter, machine
+from headrace_proto.journal.layout import CHECKS_AT, COMMITTED_AT, segment_name
+from headrace_proto.limits import CHECK_BYTES, EVENT_BYTES_MAX, HEADER_BYTES, SEGMENT_BYTES_FIRST
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from .reading import Clock, decode, read_all, settle
+
+EXPERIMENT = ids.derived_id("a/b", "damage tests")
+POINTS = 400
+
+
+def write(home: Home, points: int = POINTS, close: bool = True) -> JournalWriter:
+    writer = JournalWriter(home, "a/b", EXPERIMENT)
+    for i in range(points):
+        writer.point("v", i, i * 0.5, i)
+    if close:
+        writer.close(Outcome.SUCCEEDED)
+    return writer
+
+
+def segment(home: Home, writer: JournalWriter, number: int = 0) -> Path:
+    return Path(home.journal(writer.source)) / segment_name(number)
+
+
+def overwrite(path: Path, offset: int, data: bytes) -> None:
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.write(data)
+
+
+def points(raw: bytes) -> list[tuple[float, int, float]]:
+    return [(e[2], e[3], e[4]) for e in decode(raw) if e[0] == Kind.POINT]
+
+
+EXPECTED = [(float(i), i, i * 0.5) for i in range(POINTS)]
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(bit=st.integers(0, 8 * POINTS * 34 - 1))
+def test_a_flipped_bit_costs_its_block_and_never_shows_a_wrong_event(
+    tmp_path_factory: pytest.TempPathFactory, bit: int
+) -> None:
+    """Whichever bit of the events flips, the damaged range holds it, everything else is read as it was written."""
+    home = Home(tmp_path_factory.mktemp("flip") / "home")
+    writer = write(home)
+    path = segment(home, writer)
+    at = HEADER_BYTES + bit // 8
+    byte = path.read_bytes()[at]
+    overwrite(path, at, bytes([byte ^ 1 << bit % 8]))
+    reader = JournalReader(home.journal(writer.source))
+    raw, damages = read_all(reader)
+    reader.close()
+    (damage,) = damages
+    assert damage.first <= at - HEADER_BYTES < damage.end
+    assert damage.end - damage.first <= CHECK_BYTES + 2 * CHECK_WIDTH
+    found = points(raw)
+    assert set(found) <= set(EXPECTED)
+    assert len(found) >= POINTS - (CHECK_BYTES + 2 * CHECK_WIDTH) // 34 - 1
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(size=st.integers(HEADER_BYTES, HEADER_BYTES + POINTS * 34))
+def test_a_segment_cut_anywhere_gives_a_prefix(tmp_path_factory: pytest.TempPathFactory, size: int) -> None:
+    """Truncated at any byte of its events, a journal gives a prefix of them, and the rest as one damage."""
+    home = Home(tmp_path_factory.mktemp("cut") / "home")
+    writer = write(home)
+    reader = JournalReader(home.journal(writer.source))
+    settle(reader)
+    os.truncate(segment(home, writer), size)
+    raw, damages = read_all(reader)
+    reader.close()
+    found = points(raw)
+    assert found == EXPECTED[: len(found)]
+    assert sum(d.end - d.first for d in damages) + len(raw) == writer.position
+
+
+def test_a_lying_index_costs_nothing(tmp_path: Path) -> None:
+    """With the check index zeroed or garbled, every event is still read: checks are found by their own bytes."""
+    home = Home(tmp_path / "home")
+    for garbage in (b"\0" * 64, os.urandom(64)):
+        writer = write(home)
+        overwrite(segment(home, writer), CHECKS_AT, garbage)
+        reader = JournalReader(home.journal(writer.source))
+        raw, damages = read_all(reader)
+        reader.close()
+        assert not damages
+        assert points(raw) == EXPECTED
+
+
+def test_a_committed_offset_beyond_the_file_or_gone_back_is_ignored(tmp_path: Path) -> None:
+    """The reader goes neither past the file's end nor behind what it has seen."""
+    home = Home(tmp_path / "home")
+    writer = write(home, close=False)
+    reader = JournalReader(home.journal(writer.source))
+    clock = Clock()
+    end = settle(reader, clock)
+    for bad in (0, HEADER_BYTES, 1 << 40, 1 << 63):
+        overwrite(segment(home, writer), COMMITTED_AT, bad.to_bytes(8, "little"))
+        assert settle(reader, clock) == end
+    reader.close()
+    writer.abandon()
+
+
+def test_a_committed_offset_counts_a_millisecond_after_it_was_seen(tmp_path: Path) -> None:
+    """A poll that sees new bytes does not hand them out; the next one, 1 ms later, does."""
+    home = Home(tmp_path / "home")
+    writer = write(home, close=False)
+    reader = JournalReader(home.journal(writer.source))
+    first = reader.poll(0)
+    assert reader.poll(999_999) == first == 0
+    assert reader.read(0) is None
+    assert reader.poll(1_000_000) == writer.position
+    raw = reader.read(0)
+    assert isinstance(raw, bytes)
+    reader.close()
+    writer.close(Outcome.SUCCEEDED)
+
+
+def test_damage_counts_only_when_it_lasts(tmp_path: Path) -> None:
+    """Bytes that do not fit their check are 'not yet' for two seconds, and come through if they are mended by then."""
+    home = Home(tmp_path / "home")
+    writer = write(home)
+    path = segment(home, writer)
+    good = path.read_bytes()[HEADER_BYTES + 100]
+    overwrite(path, HEADER_BYTES + 100, bytes([good ^ 1]))
+    reader, clock = JournalReader(home.journal(writer.source)), Clock()
+    reader.poll(clock.later(0))
+    reader.poll(clock.later(0.01))
+    assert reader.read(0) is None
+    reader.poll(clock.later(1.9))
+    assert reader.read(0) is None
+    overwrite(path, HEADER_BYTES + 100, bytes([good]))
+    assert isinstance(reader.read(0), bytes)
+    reader.close()
+
+
+@pytest.fixture
+def another_boot(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if the machine had booted since the journal was written."""
+    monkeypatch.setattr(machine, "boot_id", lambda: "another boot")
+
+
+def test_after_a_crash_covered_bytes_count_and_a_whole_tail_too(tmp_path: Path, another_boot: None) -> None:
+    """A synced tail that no check covers yet is believed event by event."""
+    home = Home(tmp_path / "home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(machine, "boot_id", lambda: "the boot before")
+        writer = write(home, close=False)
+    reader = JournalReader(home.journal(writer.source))
+    raw, damages = read_all(reader)
+    assert (points(raw), damages) == (EXPECTED, [])
+    reader.close()
+    writer.abandon()
+
+
+def test_after_a_crash_a_page_that_never_arrived_is_lost_and_said(tmp_path: Path, another_boot: None) -> None:
+    """Zero pages in the uncovered tail cut it at the event that reaches into them."""
+    home = Home(tmp_path / "home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(machine, "boot_id", lambda: "the boot before")
+        writer = write(home, close=False)
+    page = (HEADER_BYTES + writer.position) // 4096 * 4096
+    overwrite(segment(home, writer), page, b"\0" * 4096)
+    reader = JournalReader(home.journal(writer.source))
+    raw, damages = read_all(reader)
+    found = points(raw)
+    assert found == EXPECTED[: len(found)]
+    assert damages[-1].end == writer.position
+    assert sum(damage.end - damage.first for damage in damages) == writer.position - len(raw) <= 2 * CHECK_BYTES + 68
+    reader.close()
+    writer.abandon()
+
+
+def test_a_stranger_in_the_folder_is_refused(tmp_path: Path) -> None:
+    """Links, folders, other versions, other magic and other sources' segments are reported, not followed."""
+    home = Home(tmp_path / "home")
+    writer = write(home)
+    path = segment(home, writer)
+    original = path.read_bytes()
+    overwrite(path, 8, (99).to_bytes(4, "little"))
+    with pytest.raises(FormatUnknown, match="99"):
+        JournalReader(home.journal(writer.source))
+    for offset in (0, 12, 52, 70):
+        path.write_bytes(original[:offset] + b"\xff\xff" + original[offset + 2 :])
+        with pytest.raises(Corrupt):
+            JournalReader(home.journal(writer.source))
+    for size in (0, 10, HEADER_BYTES - 1):
+        path.write_bytes(original[:size])
+        with pytest.raises(Corrupt):
+            JournalReader(home.journal(writer.source))
+    path.unlink()
+    path.symlink_to("/etc/hostname")
+    with pytest.raises(OSError, match="symbolic links"):
+        JournalReader(home.journal(writer.source))
+    path.unlink()
+    with pytest.raises(Corrupt, match="no segment"):
+        JournalReader(home.journal(writer.source))
+    os.mkfifo(path)
+    with pytest.raises(Corrupt):
+        JournalReader(home.journal(writer.source))
+
+
+def test_trim_frees_whole_segments_below_a_position_only(tmp_path: Path) -> None:
+    """What lies at or above the position stays readable; the segment in use is never deleted."""
+    home = Home(tmp_path / "home")
+    writer = write(home, points=3 * SEGMENT_BYTES_FIRST // 34, close=False)
+    reader = JournalReader(home.journal(writer.source))
+    settle(reader)
+    assert reader.trim(1000) == 0
+    boundary = next(p for p in range(SEGMENT_BYTES_FIRST - HEADER_BYTES, 0, -1) if reader.trim(p) or p == 1)
+    assert boundary == SEGMENT_BYTES_FIRST - HEADER_BYTES or reader.oldest > 0
+    reader.trim(1 << 60)
+    assert reader.oldest <= writer.position
+    raw = reader.read(reader.oldest)
+    assert isinstance(raw, bytes)
+    lost = reader.read(0)
+    reader.poll(1 << 50)
+    assert lost is None
+    assert reader.read(0) == (0, reader.oldest, "its segments are gone")
+    reader.close()
+    writer.close(Outcome.SUCCEEDED)
+
+
+def test_a_read_is_bounded_and_ends_between_events(tmp_path: Path) -> None:
+    """Each read gives whole events, no more than was asked for, or one block where a block is more."""
+    home = Home(tmp_path / "home")
+    writer = JournalWriter(home, "a/b", EXPERIMENT)
+    for i in range(300):
+        writer.point("v", i, 1.0, 1)
+        if i % 50 == 0:
+            writer.event(Kind.PROPERTY, 1, "k", "x" * (EVENT_BYTES_MAX // 2))
+    writer.close(Outcome.SUCCEEDED)
+    reader = JournalReader(home.journal(writer.source))
+    end, position = settle(reader), 0
+    while position < end:
+        raw = reader.read(position, 150 * 1024)
+        assert isinstance(raw, bytes)
+        assert 0 < len(raw) <= 150 * 1024
+        decode(raw)
+        position += len(raw)
+    reader.close()

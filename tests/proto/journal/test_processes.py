@@ -1,0 +1,298 @@
+"""What a journal survives: kills, forks of every kind, signals, and the death of its writer."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import multiprocessing
+import os
+import random
+import signal
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from headrace_proto import ids
+from headrace_proto.errors import TelemetryWarning
+from headrace_proto.events import Kind, Outcome
+from headrace_proto.home import Home
+from headrace_proto.journal import JournalReader, JournalWriter, lock, machine
+
+from .reading import Clock, events_of, points_of, settle, sources
+
+EXPERIMENT = ids.derived_id("a/b", "process tests")
+
+TRAINER = """
+import mmap, struct, sys
+from headrace_proto.home import Home
+from headrace_proto.journal import JournalWriter
+
+home, experiment, counter = sys.argv[1:]
+with open(counter, "r+b") as file:
+    shared = memoryview(mmap.mmap(file.fileno(), 4096)).cast("Q")
+writer = JournalWriter(Home(home), "a/b", experiment)
+i = 0
+while True:
+    writer.point("v", i, i * 0.5, i)
+    i += 1
+    shared[0] = i  # after the call has returned
+"""
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home(tmp_path / "home")
+
+
+def test_every_returned_call_survives_sigkill(home: Home, tmp_path: Path) -> None:
+    """Killed at full speed at a random moment, twelve times: each event whose call had returned is read back, once, in order."""
+    counter = tmp_path / "counter"
+    random_bytes = random.Random(20261121)
+    for _ in range(12):
+        counter.write_bytes(b"\0" * mmap.PAGESIZE)
+        trainer = subprocess.Popen([sys.executable, "-c", TRAINER, home.root, EXPERIMENT, str(counter)])
+        wanted = random_bytes.randrange(1, 120_000)
+        while (returned := struct.unpack_from("<Q", counter.read_bytes())[0]) < wanted:
+            assert trainer.poll() is None
+        trainer.kill()
+        trainer.wait()
+        returned = struct.unpack_from("<Q", counter.read_bytes())[0]
+        (source,) = sources(home)
+        found = points_of(home, source)
+        assert found == [(float(i), i * 0.5) for i in range(len(found))]
+        assert returned <= len(found) <= returned + 1
+        os.rename(home.journal(source), tmp_path / source)
+
+
+def in_child(work: Callable[[], None]) -> int:
+    """Run `work` in an os.fork child and return its exit status."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            work()
+            os._exit(0)
+        except BaseException:
+            os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def check_family(home: Home, writer: JournalWriter, parent_points: int) -> None:
+    """The parent's journal has its own points only; every other source is a worker that names its parent."""
+    own = points_of(home, writer.source)
+    assert own == [(float(i), 1.0) for i in range(parent_points)]
+    children = [source for source in sources(home) if source != writer.source]
+    assert children
+    for child in children:
+        assert points_of(home, child)
+        opened = events_of(home, child)[0][2]
+        assert opened["role"] == "worker"
+        assert opened["parent"] == writer.source
+
+
+def test_a_forked_child_becomes_a_source_of_its_own(home: Home) -> None:
+    """After os.fork both go on logging: not a byte of the parent's journal is touched by the child."""
+    writer = JournalWriter(home, "a/b", EXPERIMENT)
+    for i in range(100):
+        writer.point("v", i, 1.0, 1)
+    assert (
+        in_child(lambda: [writer.point("v", i, 2.0, 1) for i in range(1000)] and writer.close(Outcome.SUCCEEDED)) == 0
+    )
+    for i in range(100, 1100):
+        writer.point("v", i, 1.0, 1)
+    writer.close(Outcome.SUCCEEDED)
+    check_family(home, writer, 1100)
+
+
+def test_a_fork_made_in_c_is_noticed(home: Home) -> None:
+    """libc's fork runs no hook of Python's; the wiped page tells the child all the same."""
+    writer = JournalWriter(home, "a/b", EXPERIMENT)
+    writer.point("v", 0, 1.0, 1)
+    libc = ctypes.PyDLL(None)
+    pid = libc.fork()
+    if pid == 0:
+        for i in range(500):
+            writer.point("v", i, 2.0, 1)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    for i in range(1, 500):
+        writer.point("v", i, 1.0, 1)
+    writer.close(Outcome.SUCCEEDED)
+    check_family(home, writer, 500)
+
+
+def test_a_fork_while_threads_log_splits_no_event(home: Home) -> None:
+    """Children forked out of a storm of calls find a free lock, and log to sources of their own."""
+    writer = JournalWriter(home, "a/b", EXPERIMENT)
+    stop = threading.Event()
+
+    def storm() -> None:
+        while not stop.is_set():
+            writer.point("storm", 1, 1.0, 1)
+
+    threads = [threading.Thread(target=storm) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    statuses = [in_child(lambda: writer.point("child", 1, 2.0, 1)) for _ in range(10)]
+    stop.set()
+    for thread in threads:
+        thread.join()
+    writer.close(Outcome.SUCCEEDED)
+    assert statuses == [0] * 10
+    assert len(sources(home)) == 11
+    for source in sources(home):
+        events_of(home, source)
+
+
+def _pool_task(number: int) -> int:
+    assert _shared is not None
+    _shared.point("pool", number, 1.0, 1)
+    return os.getpid()
+
+
+_shared: JournalWriter | None = None
+
+
+def test_a_multiprocessing_pool_logs_to_one_source_a_process(home: Home) -> None:
+    """Workers forked by multiprocessing each get one source, whatever number of tasks they run."""
+    global _shared
+    _shared = JournalWriter(home, "a/b", EXPERIMENT)
+    with multiprocessing.get_context("fork").Pool(3) as pool:
+        pids = set(pool.map(_pool_task, range(60), chunksize=1))
+    _shared.close(Outcome.SUCCEEDED)
+    children = [source for source in sources(home) if source != _shared.source]
+    assert len(children) == len(pids)
+    assert sorted(step for child in children for step, _ in points_of(home, child)) == [float(i) for i in range(60)]
+
+
+def test_a_closed_parent_stays_closed_in_its_children(home: Home) -> None:
+    """A child of a stopped experiment does not open it again."""
+    writer = JournalWriter(home, "a/b", EXPERIMENT)
+    writer.close(Outcome.SUCCEEDED)
+    assert in_child(lambda: writer.point("v", 1, 1.0, 1)) == 1
+    assert sources(home) == [writer.source]
+
+
+def test_a_signal_handler_that_logs_never_deadlocks_nor_interleaves(home: Home) -> None:
+    """Handlers that interrupt a call log to a second source; every event of both is whole, none is missing."""
+    writer = JournalWriter(home, "a/b", EXPERIMENT)
+    handled = 0
+
+    def handler(*_: object) -> None:
+        nonlocal handled
+        writer.point("signal", handled, 1.0, 1)
+        handled += 1
+
+    before = signal.signal(signal.SIGALRM, handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.0002, 0.0002)
+    try:
+        logged = 0
+        while handled < 2000:
+            writer.row({"a": 1.0, "b": 2.0}, logged, 1)
+            writer.point("main", logged, 1.0, 1)
+            logged += 1
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    writer.close(Outcome.SUCCEEDED)
+    events = [event for source in sources(home) for event in events_of(home, source)]
+    assert sum(event[0] == Kind.ROW for event in events) == logged
+    assert sum(event[0] == Kind.POINT for event in events) == logged + handled
+
+
+def test_an_exception_between_lock_and_try_does_not_lock_for_ever(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lock that no frame holds any more is recognised and taken over."""
+    monkeypatch.setattr("headrace_proto.journal.writer._WAIT_S", 0.01)
+    writer = JournalWriter(home, "a/b", EXPERIMENT)
+    writer.hold(1.0)  # as KeyboardInterrupt leaves it when it strikes right after acquire()
+    writer.point("v", 1, 1.0, 1)
+    writer.point("v", 2, 1.0, 1)
+    writer.close(Outcome.SUCCEEDED)
+    assert points_of(home, writer.source) == [(1.0, 1.0), (2.0, 1.0)]
+
+
+def test_a_full_file_system_never_raises_and_never_kills(home: Home) -> None:
+    """Under RLIMIT_FSIZE (EFBIG, as ENOSPC) calls return, count what they drop, and the gap is in the journal."""
+    script = """
+import resource, sys, warnings
+from headrace_proto.home import Home
+from headrace_proto.journal import JournalWriter
+writer = JournalWriter(Home(sys.argv[1]), "a/b", sys.argv[2])
+resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, resource.RLIM_INFINITY))
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    for i in range(100_000):
+        writer.point("v", i, 1.0, 1)
+assert len(caught) == 1, caught
+writer.close("succeeded")
+print(writer.dropped)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, home.root, EXPERIMENT], check=True, capture_output=True, text=True
+    )
+    (source,) = sources(home)
+    events = events_of(home, source)
+    assert [event[2] for event in events if event[0] == Kind.GAP] == [int(done.stdout)]
+    assert sum(event[0] == Kind.POINT for event in events) == 100_000 - int(done.stdout)
+
+
+def test_warnings_as_errors_do_not_reach_training(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    """Under -W error a dropped event is a line on stderr, not an exception."""
+    writer = JournalWriter(home, "a/b", EXPERIMENT)
+    writer.point("v", float("nan"), 1.0, 1)  # this suite runs with warnings as errors
+    writer.close(Outcome.SUCCEEDED)
+    assert "gap" in capsys.readouterr().err
+    assert issubclass(TelemetryWarning, UserWarning)
+
+
+def test_the_lock_says_whether_the_writer_lives(home: Home, tmp_path: Path) -> None:
+    """It is held while the trainer runs, free after SIGKILL even with a forked child alive, and reading frees nothing."""
+    script = """
+import os, signal, sys, time
+from headrace_proto.home import Home
+from headrace_proto.journal import JournalReader, JournalWriter
+home = Home(sys.argv[1])
+writer = JournalWriter(home, "a/b", sys.argv[2])
+JournalReader(home.journal(writer.source)).close()
+if os.fork() == 0:
+    os.close(1)
+    signal.pause()
+print(os.getpid(), flush=True)
+signal.pause()
+"""
+    trainer = subprocess.Popen(
+        [sys.executable, "-c", script, home.root, EXPERIMENT], stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert trainer.stdout is not None
+    try:
+        assert int(trainer.stdout.readline()) == trainer.pid
+        (source,) = sources(home)
+        reader, clock = JournalReader(home.journal(source)), Clock()
+        settle(reader, clock)
+        path = os.path.join(home.journal(source), "lock")
+        assert lock.holder(path) == trainer.pid
+        assert not reader.writer_gone(machine.host_name(), machine.boot_id())
+        trainer.kill()
+        trainer.wait()
+        assert lock.holder(path) is None
+        settle(reader, clock)
+        assert reader.writer_gone(machine.host_name(), machine.boot_id())
+        assert reader.writer_gone(machine.host_name(), "a later boot")
+        assert not reader.writer_gone("another host", machine.boot_id())
+        reader.close()
+    finally:
+        os.killpg(trainer.pid, signal.SIGKILL)
+        trainer.stdout.close()
+
+
+def test_a_process_never_declares_its_own_sources_dead(home: Home) -> None:
+    """A record lock does not conflict with its own process: there, only the header can tell."""
+    writer = JournalWriter(home, "a/b", EXPERIMENT)
+    reader = JournalReader(home.journal(writer.source))
+    settle(reader)
+    assert not reader.writer_gone(machine.host_name(), machine.boot_id())
+    reader.close()
+    writer.close(Outcome.SUCCEEDED)
