@@ -155,7 +155,7 @@ def store_id(store: Store) -> str:
         return known
     text = resources.files("headrace_proto.store").joinpath(layout.FORMAT_FILE).read_bytes()
     store.create(layout.FORMAT_FILE, text)
-    record = {"format": layout.FORMAT_VERSION, "id": random_id(), "created_at": datetime.now(UTC).isoformat()}
+    record = {"format": layout.STORE_FORMAT, "id": random_id(), "created_at": datetime.now(UTC).isoformat()}
     store.create(layout.STORE_FILE, json.dumps(record, indent=2).encode())
     made = _read_id(store)
     if made is None:
@@ -173,8 +173,8 @@ def _read_id(store: Store) -> str | None:
         version, identity = record["format"], record["id"]
     except (ValueError, TypeError, KeyError) as error:
         raise Corrupt(f"{layout.STORE_FILE} of the store {store.url!r} is damaged: restore it from a copy") from error
-    if version != layout.FORMAT_VERSION:
+    if version != layout.STORE_FORMAT:
         raise FormatUnknown(
-            f"the store {store.url!r} has format {version}; this release knows {layout.FORMAT_VERSION}. Use a newer one"
+            f"the store {store.url!r} has format {version}; this release knows {layout.STORE_FORMAT}. Use a newer one"
         )
     return str(identity)

@@ -33,8 +33,8 @@ from headrace_proto.errors import InvalidName
 from headrace_proto.ids import is_id
 from headrace_proto.limits import TOKENS
 
-FORMAT_VERSION: Final = 1
-"""Of every document in the store. A reader refuses another with `FormatUnknown`."""
+STORE_FORMAT: Final = 1
+"""Of the layout as a whole, in `_headrace/store.json`. Whoever opens a store of another refuses it with `FormatUnknown`."""
 
 RESERVED: Final = "_headrace"
 """The folder of what belongs to no project. No workspace can be called so: their names begin with a letter or digit."""
@@ -96,6 +96,15 @@ def quarantine_file(token: int, time_ns: int, nonce: str, suffix: str) -> str:
 
 
 # -- A project ----------------------------------------------------------------------------------------------------------
+
+
+def is_project(name: str) -> bool:
+    """Whether `name` can be a project's: what else lies in a store's folders is not ours."""
+    try:
+        names.project_name(name)
+    except InvalidName:
+        return False
+    return True
 
 
 def project_folder(project: str) -> str:
