@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import stat
 from bisect import bisect_right
+from contextlib import suppress
 from typing import Final
 
 from headrace_proto.errors import Corrupt
@@ -40,13 +41,16 @@ _SEGMENT_MAX: Final = 64 * 1024 * 1024
 
 
 class _File:
-    """One segment file, open for reading. `end` is the position behind its last committed event."""
+    """One segment file. `end` is the position behind its last committed event.
 
-    __slots__ = ("base", "closed", "descriptor", "end", "head", "size")
+    Its descriptor is opened when it is needed and may be closed in between: a backlog of gigabytes is hundreds of segments.
+    """
+
+    __slots__ = ("_descriptor", "_path", "base", "closed", "end", "head", "size", "synced")
 
     def __init__(self, folder: str, number: int) -> None:
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-        self.descriptor = os.open(os.path.join(folder, segment_name(number)), flags)
+        self._path = os.path.join(folder, segment_name(number))
+        self._descriptor: int | None = None
         try:
             facts = os.fstat(self.descriptor)
             if not stat.S_ISREG(facts.st_mode) or facts.st_size > _SEGMENT_MAX:
@@ -55,13 +59,19 @@ class _File:
             if self.head.number != number:
                 raise Corrupt(f"segment {number} of {folder} says that it is number {self.head.number}")
         except BaseException:
-            os.close(self.descriptor)
+            self.close()
             raise
         self.size = facts.st_size
         self.base = UNSET
-        self.end = 0
+        self.end = self.synced = 0
         self.closed = False
         self.refresh()
+
+    @property
+    def descriptor(self) -> int:
+        if self._descriptor is None:
+            self._descriptor = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+        return self._descriptor
 
     @property
     def in_use(self) -> bool:
@@ -100,8 +110,29 @@ class _File:
     def read(self, first: int, end: int) -> bytes:
         return os.pread(self.descriptor, end - first, self.offset(first))
 
+    def sync(self) -> None:
+        """Bring the file to the disk, if it has grown since the last time. Through a descriptor of its own: another thread may
+        close ours, or delete the file because the store has it."""
+        end = self.end
+        if self.synced == end:
+            return
+        with suppress(FileNotFoundError):
+            descriptor = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                os.fdatasync(descriptor)
+            finally:
+                os.close(descriptor)
+        self.synced = end
+
+    def unlink(self) -> None:
+        self.close()
+        os.unlink(self._path)
+
     def close(self) -> None:
-        os.close(self.descriptor)
+        """Give the descriptor back; it is opened again when it is needed."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
 
 
 class JournalReader:
@@ -118,6 +149,7 @@ class JournalReader:
         self._files: list[_File] = [_File(folder, numbers[0])]
         self.header: Final[Header] = self._files[0].head.facts
         self._ahead: _File | None = None
+        self._reading = self._files[0]
         self._seen: list[tuple[int, int]] = []  # (position, when first seen), of the last few committed positions
         self._settled = self._files[0].base
         self._changed_ns: int | None = None
@@ -164,6 +196,7 @@ class JournalReader:
             if following is None:
                 return
             newest.refresh()  # what it committed before it rolled
+            newest.close()
             if following.base < newest.end:
                 raise Corrupt(f"segment {following.head.number} of {self.folder} begins before the one before it ends")
             self._files.append(following)
@@ -229,6 +262,9 @@ class JournalReader:
             return Damage(position, self.oldest, "its segments are gone")
         nth = bisect_right(self._files, position, key=lambda file: file.base) - 1
         file = self._files[nth]
+        if nth and file is not self._reading:
+            self._reading.close()
+        self._reading = file
         finished = nth + 1 < len(self._files)
         end = self._files[nth + 1].base if finished else min(file.end, self._settled)
         if position >= file.end:
@@ -267,18 +303,17 @@ class JournalReader:
     # -- Care ------------------------------------------------------------------------------------------------------------
 
     def sync(self) -> None:
-        """Return when everything committed survives a power loss."""
-        for file in self._files:
-            os.fdatasync(file.descriptor)
+        """Return when everything committed survives a power loss. May run in another thread than the rest."""
+        for file in list(self._files):
+            file.sync()
 
     def trim(self, below: int) -> int:
         """Delete the segments that lie wholly below the position; the bytes that this freed."""
         freed = 0
         while len(self._files) > 1 and self._files[1].base <= below:
             file = self._files.pop(0)
-            os.unlink(os.path.join(self.folder, segment_name(file.head.number)))
+            file.unlink()
             freed += file.size
-            file.close()
         return freed
 
     def close(self) -> None:

@@ -24,7 +24,6 @@ from _thread import allocate_lock
 from collections.abc import Mapping
 from contextlib import suppress
 from math import isfinite
-from struct import unpack_from
 from types import CodeType
 from typing import Any, Final
 

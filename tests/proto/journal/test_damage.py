@@ -252,3 +252,21 @@ def test_a_read_is_bounded_and_ends_between_events(tmp_path: Path) -> None:
         decode(raw)
         position += len(raw)
     reader.close()
+
+
+def test_a_long_backlog_is_read_with_few_descriptors(tmp_path: Path) -> None:
+    """However many segments wait, only those in hand are open."""
+    home = Home(tmp_path / "home")
+    writer = write(home, points=6 * SEGMENT_BYTES_FIRST * 4 // 34)
+    reader = JournalReader(home.journal(writer.source))
+    end, position = settle(reader), 0
+    folder = home.journal(writer.source)
+    while position < end:
+        raw = reader.read(position)
+        assert isinstance(raw, bytes)
+        position += len(raw)
+        links = [os.path.join("/proc/self/fd", fd) for fd in os.listdir("/proc/self/fd")]
+        held = [link for link in links if os.path.islink(link) and os.readlink(link).startswith(folder)]
+        assert len(held) <= 3
+    reader.sync()
+    reader.close()

@@ -98,9 +98,13 @@ def test_a_forked_child_becomes_a_source_of_its_own(home: Home) -> None:
     writer = JournalWriter(home, "a/b", EXPERIMENT)
     for i in range(100):
         writer.point("v", i, 1.0, 1)
-    assert (
-        in_child(lambda: [writer.point("v", i, 2.0, 1) for i in range(1000)] and writer.close(Outcome.SUCCEEDED)) == 0
-    )
+
+    def work() -> None:
+        for i in range(1000):
+            writer.point("v", i, 2.0, 1)
+        writer.close(Outcome.SUCCEEDED)
+
+    assert in_child(work) == 0
     for i in range(100, 1100):
         writer.point("v", i, 1.0, 1)
     writer.close(Outcome.SUCCEEDED)

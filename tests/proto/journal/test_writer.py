@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -70,9 +71,9 @@ def test_every_kind_comes_back_as_it_went_in(home: Home) -> None:
 def test_whatever_struct_takes_for_a_number_is_a_value(home: Home) -> None:
     """NumPy scalars, booleans and integers are values without a conversion by the caller."""
     writer = open_writer(home)
-    given = [1, True, np.float32(0.5), np.int64(7), np.array(2.5), -0.0]
+    given: list[Any] = [1, True, np.float32(0.5), np.int64(7), np.array(2.5), -0.0]
     for step, value in enumerate(given):
-        writer.point("v", step, value, 1)  # type: ignore[arg-type]
+        writer.point("v", step, value, 1)
     writer.close(Outcome.SUCCEEDED)
     assert [value for _, value in points_of(home, writer.source)] == [float(v) for v in given]
 
