@@ -234,6 +234,30 @@ class JournalWriter(Tape):
             self._release()
         return self.position
 
+    def here(self) -> JournalWriter:
+        """The writer to which an event of this very frame would go: this one, begun anew in a forked child, or, in a handler that
+        interrupted a call, its second source. For events that name a file of their source's spool."""
+        if not self._acquire(False) and not self._wait_for_lock():
+            return self._second_source()
+        try:
+            if self._at >= self._limit[0]:
+                self._make_room(POINT_WIDTH)
+        except NoRoom:
+            pass  # the event itself will be dropped, and counted
+        finally:
+            self._release()
+        return self
+
+    def lose(self, count: int, reason: str) -> None:
+        """Count events that were dropped before they came here, as those dropped here are counted."""
+        if not self._acquire(False) and not self._wait_for_lock():
+            self._second_source().lose(count, reason)
+            return
+        try:
+            self._lose(count, reason)
+        finally:
+            self._release()
+
     def latest(self) -> dict[str, float]:
         """The value that this process logged last of each numeric channel, in no order of steps.
 
@@ -454,6 +478,8 @@ _LOCKING: Final[frozenset[CodeType]] = frozenset(
         JournalWriter.point,
         JournalWriter._auto_point,  # noqa: SLF001
         JournalWriter.row,
+        JournalWriter.here,
+        JournalWriter.lose,
         JournalWriter.latest,
         JournalWriter.event,
         JournalWriter.channel_event,
