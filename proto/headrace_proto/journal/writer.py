@@ -234,11 +234,15 @@ class JournalWriter(Tape):
             self._release()
         return self.position
 
-    def here(self) -> JournalWriter:
-        """The writer to which an event of this very frame would go: this one, begun anew in a forked child, or, in a handler that
-        interrupted a call, its second source. For events that name a file of their source's spool."""
+    def here(self) -> JournalWriter | None:
+        """The writer to which an event of this very frame would go, for events that name a file of their source's spool.
+
+        It is this one, begun anew in a forked child, or, in a handler that interrupted a call, the second source; None in a
+        handler that interrupted the opening of that.
+        """
         if not self._acquire(False) and not self._wait_for_lock():
-            return self._second_source()
+            self._elsewhere("latest")
+            return self._second
         try:
             if self._at >= self._limit[0]:
                 self._make_room(POINT_WIDTH)
@@ -251,7 +255,7 @@ class JournalWriter(Tape):
     def lose(self, count: int, reason: str) -> None:
         """Count events that were dropped before they came here, as those dropped here are counted."""
         if not self._acquire(False) and not self._wait_for_lock():
-            self._second_source().lose(count, reason)
+            self._elsewhere("lose", count, reason)
             return
         try:
             self._lose(count, reason)
