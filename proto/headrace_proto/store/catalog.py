@@ -31,17 +31,25 @@ from headrace_proto.errors import Corrupt, FormatUnknown
 from headrace_proto.ids import random_id, token
 from headrace_proto.limits import TOKENS
 from headrace_proto.store import claims, layout
+from headrace_proto.store.commits import PART_KINDS
+from headrace_proto.store.plain import unplain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from headrace_proto.store.backend import Store
+    from headrace_proto.store.commits import Commit
 
 READ_ATTEMPTS: Final = 10
 """Listings of one read. Each is lost only to a fold that ended within it, and every file read is kept for the next."""
 
 TEXT_CHARACTERS_MAX: Final = 255
 """Of a text channel's last value, as Neptune's leaderboard cuts it."""
+
+SYSTEM_CHANNELS: Final = "system/"
+"""What the names of hardware's channels begin with: they are shown by `get_hardware_utilization`, in no list."""
+CAPTURED_CHANNELS: Final = frozenset({"stdout", "stderr"})
+"""Captured output is no result: its last line stands in no leaderboard (Neptune keeps it in a namespace of its own)."""
 
 _FORMAT_KEY: Final = b"headrace.catalog"
 _FORMAT: Final = b"1"
@@ -73,7 +81,7 @@ class CatalogRow(BaseModel):
     id: str
     name: str
     state: str
-    created_at: datetime
+    created_at: datetime | None = None
     finished_at: datetime | None = None
     seen_at: datetime | None = None
     """When an event of it was last stored: readers tell from it whether a running one still responds."""
@@ -103,6 +111,41 @@ class _Delta(BaseModel):
 _ROWS: Final = TypeAdapter(list[CatalogRow])
 
 
+def row_of(commit: Commit) -> CatalogRow:
+    """What the catalog shows of an experiment as of this commit. Hardware and what stands in no list stay out."""
+    document, channels = commit.document, commit.document.channels
+    seen = [source.last_seen_at for source in document.sources.values() if source.last_seen_at is not None]
+    files = [*document.artifacts.values(), *document.source_files.values()]
+    return CatalogRow(
+        experiment=document.internal_id,
+        commit=commit.number,
+        id=document.id,
+        name=document.name,
+        state=document.state,
+        created_at=document.created_at,
+        finished_at=document.finished_at,
+        seen_at=max(seen, default=None),
+        owner=document.owner,
+        description=document.description,
+        hostname=document.hostname,
+        size=sum(part.bytes for kind in PART_KINDS for part in commit.parts.of(kind))
+        + sum(file.size for file in files),
+        tags=list(document.tags),
+        params=document.params,
+        properties=document.properties,
+        metrics={
+            name: unplain(channel.last.value)
+            for name, channel in channels.numeric.items()
+            if channel.last is not None and not name.startswith(SYSTEM_CHANNELS)
+        },
+        texts={
+            name: str(channel.last.value)[:TEXT_CHARACTERS_MAX]
+            for name, channel in channels.text.items()
+            if channel.last is not None and name not in CAPTURED_CHANNELS
+        },
+    )
+
+
 def append_rows(store: Store, project: str, rows: Iterable[CatalogRow]) -> None:
     """Show these rows from now on, where they are of a newer commit than what is shown."""
     Catalog(store, project).append(rows)
@@ -125,7 +168,7 @@ class Catalog:
         self._store: Final = store
         self._project: Final = project
         self._tables: dict[str, pa.Table] = {}
-        self._rows: dict[tuple[str, int], CatalogRow] = {}
+        self._rows: dict[str, CatalogRow] = {}
 
     def append(self, rows: Iterable[CatalogRow]) -> None:
         """Show these rows from now on, where they are of a newer commit than what is shown. One file a shard."""
@@ -157,11 +200,15 @@ class Catalog:
         """The rows of `table`, or of all experiments."""
         chosen = self.table() if table is None else table
         keys = _keys(chosen)
-        unknown = [index for index, key in enumerate(keys) if key not in self._rows]
+        unknown = [index for index, key in enumerate(keys) if not self._knows(*key)]
         texts: list[str] = cast("Any", chosen["row"].take(pa.array(unknown, pa.int64())).to_pylist())
         parsed = _ROWS.validate_json(f"[{','.join(texts)}]")
-        self._rows.update(((row.experiment, row.commit), row) for row in parsed)
-        return [self._rows[key] for key in keys]
+        self._rows.update((row.experiment, row) for row in parsed)
+        return [self._rows[experiment] for experiment, _ in keys]
+
+    def _knows(self, experiment: str, commit: int) -> bool:
+        known = self._rows.get(experiment)
+        return known is not None and known.commit == commit
 
     def _shards(self) -> int:
         record = claims.read_project(self._store, self._project)
