@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import msgpack
+
 from headrace_proto.events import Kind
 from headrace_proto.home import Home
 from headrace_proto.journal import Damage, JournalReader

@@ -6,6 +6,9 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
 from headrace_proto import ids
 from headrace_proto.errors import Corrupt, FormatUnknown
 from headrace_proto.events import CHECK_WIDTH, Kind, Outcome
@@ -13,8 +16,6 @@ from headrace_proto.home import Home
 from headrace_proto.journal import JournalReader, JournalWriter, machine
 from headrace_proto.journal.layout import CHECKS_AT, COMMITTED_AT, segment_name
 from headrace_proto.limits import CHECK_BYTES, EVENT_BYTES_MAX, HEADER_BYTES, SEGMENT_BYTES_FIRST
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from .reading import Clock, decode, read_all, settle
 

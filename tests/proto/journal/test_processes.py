@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from headrace_proto import ids
 from headrace_proto.errors import TelemetryWarning
 from headrace_proto.events import Kind, Outcome

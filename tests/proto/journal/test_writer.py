@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from headrace_proto import ids
 from headrace_proto.errors import (
     ChannelTypeMismatch,

@@ -1,0 +1,110 @@
+"""The promises of the whole path, each seen kept by real processes that are really killed."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from .stack import Stack, Trainer, document, experiments, points
+
+SEED = 20261121
+
+
+def check(store: Path, trainers: list[Trainer]) -> None:
+    """Every event whose call returned is in the store, once, equal and in order; the one in flight may be there too."""
+    found = {int(document(store, experiment)["name"]): experiment for experiment in experiments(store)}
+    assert sorted(found) == sorted(trainer.seed for trainer in trainers)
+    numbers = set()
+    for trainer in trainers:
+        facts = document(store, found[trainer.seed])
+        stored = points(store, found[trainer.seed], "v")
+        assert stored == [(float(i), trainer.seed * 1e7 + i) for i in range(len(stored))]
+        assert trainer.returned <= len(stored) <= trainer.returned + 1
+        assert facts["state"] == "failed", "a trainer killed by SIGKILL did not stop by itself"
+        assert facts["notes"]["lost_bytes"] == 0
+        numbers.add(facts["id"])
+    assert numbers == {f"KIL-{n + 1}" for n in range(len(trainers))}
+
+
+@pytest.mark.timeout(200)
+def test_a_trainer_killed_at_full_speed_loses_nothing_that_returned(tmp_path: Path) -> None:
+    """Ten trainers die by SIGKILL at random moments; every returned event is in the store after the drain, once."""
+    dice, trainers = random.Random(SEED), []
+    with Stack(tmp_path) as stack:
+        stack.start()
+        for seed in range(10):
+            trainer = Trainer(tmp_path, stack.environment, seed)
+            trainers.append(trainer)
+            trainer.kill_after(dice.randrange(1, 200_000))
+        stack.wait_drained()
+        check(stack.store, trainers)
+
+
+@pytest.mark.timeout(300)
+def test_nothing_is_lost_or_doubled_while_every_part_is_killed_in_turn(tmp_path: Path) -> None:
+    """Agent, collector and nats-server die by SIGKILL again and again under load, the trainers too; the store is exact."""
+    dice, trainers = random.Random(SEED), []
+    with Stack(tmp_path) as stack:
+        stack.start()
+        for turn in range(4):
+            running = [Trainer(tmp_path, stack.environment, 10 * turn + n, pace_s=2e-5) for n in range(2)]
+            trainers += running
+            for part in dice.sample(["agent", "collector", "nats"], 3):
+                goal = running[0].returned + dice.randrange(3_000, 12_000)
+                running[0].kill_after(goal) if part == "trainer" else _reach(running[0], goal)
+                _kill_and_restart(stack, part)
+            for trainer in running:
+                trainer.kill_after(trainer.returned + dice.randrange(1, 5_000))
+        stack.wait_drained()
+        check(stack.store, trainers)
+
+
+def _reach(trainer: Trainer, calls: int) -> None:
+    from tests.waiting import wait_until
+
+    wait_until(lambda: trainer.returned >= calls, f"{calls} calls of trainer {trainer.seed}")
+
+
+def _kill_and_restart(stack: Stack, part: str) -> None:
+    if part == "nats":
+        stack.restart_nats()
+        return
+    stack.kill(part)
+    (stack.start_agent if part == "agent" else stack.start_collector)()
+
+
+SCRIPT = """
+import headrace as hr
+with hr.init("later/on").create_experiment(name="alone", params={"lr": 0.1}, send_hardware_metrics=False) as exp:
+    for step in range(1000):
+        exp.log_metric("loss", step, 1 / (1 + step))
+    exp.log_text("notes", "no agent was there")
+    print("hello from the script")
+"""
+
+
+def test_without_an_agent_a_script_logs_and_a_later_up_stores_it(tmp_path: Path) -> None:
+    """No agent, no broker, no network: the journal waits, and whoever ships it later ships all of it."""
+    with Stack(tmp_path) as stack:
+        done = subprocess.run(
+            [sys.executable, "-c", SCRIPT],
+            env=stack.environment,
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.stdout == "hello from the script\n"
+        assert done.stderr == ""
+        assert not stack.drained()
+        stack.start()
+        stack.wait_drained()
+        (experiment,) = experiments(stack.store, "later/on")
+        facts = document(stack.store, experiment, "later/on")
+        assert (facts["state"], facts["name"], facts["params"]) == ("succeeded", "alone", {"lr": 0.1})
+        stored = points(stack.store, experiment, "loss", "later/on")
+        assert stored == [(float(step), 1 / (1 + step)) for step in range(1000)]
