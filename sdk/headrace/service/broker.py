@@ -53,8 +53,8 @@ async def connect(
     identity = _identity(credentials)
     events = _Events(on_event)
     client = Client()
-    try:
-        await client.connect(
+    connecting = asyncio.ensure_future(
+        client.connect(
             servers,
             name=name,
             ping_interval=PING_INTERVAL_S,
@@ -68,11 +68,23 @@ async def connect(
             closed_cb=events.closed,
             **identity,
         )
-    except BaseException:
-        if client.is_connecting or client.is_connected:  # else there is no socket yet, and `close` would assert
-            await client.close()
+    )
+    try:
+        await asyncio.wait([connecting])
+    except asyncio.CancelledError:
+        await _give_up(client, connecting)
         raise
+    connecting.result()
     return client
+
+
+async def _give_up(client: Client, connecting: asyncio.Future[None]) -> None:
+    """End an attempt to connect. Python 3.11's `wait_for`, which the client uses, may swallow a cancellation: repeat it."""
+    while not connecting.done():
+        connecting.cancel()
+        await asyncio.wait([connecting], timeout=0.05)
+    if client.is_connecting or client.is_connected:  # else there is no socket, and `close` would assert
+        await client.close()
 
 
 def _checked_servers(url: str) -> list[str]:
