@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+
 from headrace.service.nats_server import NatsServer
 from headrace_proto.home import Home
 

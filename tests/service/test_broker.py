@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 import nkeys
 import pytest
+from nats.js.api import DiscardPolicy, RetentionPolicy
+from nats.js.errors import APIError
+
 from headrace.service.broker import connect, ensure_streams
 from headrace_proto import subjects
 from headrace_proto.errors import ConfigError, StreamUnsuitable
-from nats.js.api import DiscardPolicy, RetentionPolicy
-from nats.js.errors import APIError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

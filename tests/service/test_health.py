@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import aiohttp
 import pytest
-from headrace.service.health import Health, HealthServer
 from prometheus_client import CollectorRegistry, Counter
+
+from headrace.service.health import Health, HealthServer
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import nats
 import pytest
+
 from headrace.service.nats_server import NatsServer, find_binary
 from headrace_proto.errors import ServerUnusable
 

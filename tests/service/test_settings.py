@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from pydantic import Field
+
 from headrace.service.settings import ServiceSettings, load_settings
 from headrace_proto.errors import ConfigError
-from pydantic import Field
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,12 +8,13 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from headrace_proto import subjects
-from headrace_proto.errors import ConfigError, MissingExtra, StreamUnsuitable
-from headrace_proto.limits import FRAME_BYTES_MAX, KIB, MIB
 from nats.aio.client import Client, Server
 from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
 from nats.js.errors import APIError, NotFoundError
+
+from headrace_proto import subjects
+from headrace_proto.errors import ConfigError, MissingExtra, StreamUnsuitable
+from headrace_proto.limits import FRAME_BYTES_MAX, KIB, MIB
 
 if TYPE_CHECKING:
     from collections.abc import Callable

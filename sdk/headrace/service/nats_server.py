@@ -16,12 +16,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
+from headrace.service.broker import EVENTS_BYTES, FILES_BYTES, SMALL_STREAM_BYTES
+from headrace.service.ports import LOOPBACK, free_port
 from headrace_proto.errors import ServerUnusable
 from headrace_proto.ids import random_id
 from headrace_proto.limits import MIB
-
-from headrace.service.broker import EVENTS_BYTES, FILES_BYTES, SMALL_STREAM_BYTES
-from headrace.service.ports import LOOPBACK, free_port
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -19,11 +19,12 @@ import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from headrace_proto.errors import ConfigError
-from headrace_proto.home import HOME_VARIABLE, Home
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 from pydantic_settings.exceptions import SettingsError
+
+from headrace_proto.errors import ConfigError
+from headrace_proto.home import HOME_VARIABLE, Home
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
