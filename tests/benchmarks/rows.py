@@ -53,7 +53,7 @@ def machine_line() -> str:
     """What the figures were measured on."""
     models = [line.split(":", 1)[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
     cpu = models[0] if models else platform.machine()
-    return f"{os.cpu_count()} × {cpu}, Linux {platform.release()}, CPython {platform.python_version()}"
+    return f"{os.cpu_count()} x {cpu}, Linux {platform.release()}, CPython {platform.python_version()}"
 
 
 def _lines(path: str) -> list[str]:
@@ -66,7 +66,13 @@ def _lines(path: str) -> list[str]:
 def show(title: str, rows: Iterable[Row], console: Console) -> None:
     """Print rows as a table."""
     table = Table(title=title, title_justify="left")
-    for heading, justify in (("what", "left"), ("measured", "right"), ("unit", "left"), ("reach", "right"), ("", "left")):
+    for heading, justify in (
+        ("what", "left"),
+        ("measured", "right"),
+        ("unit", "left"),
+        ("reach", "right"),
+        ("", "left"),
+    ):
         table.add_column(heading, justify=justify)  # type: ignore[arg-type]
     for row in rows:
         mark = {True: "[green]met", False: "[red]missed", None: ""}[row.met]
