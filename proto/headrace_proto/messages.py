@@ -7,7 +7,7 @@ them; an agent keeps the highest commit per source, because two collectors may a
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar, get_type_hints
 
 import msgpack
 
@@ -67,5 +67,5 @@ def decode(kind: type[_Message], data: bytes) -> _Message | None:
         message = kind(**fields)
     except Exception:  # hostile bytes raise a handful of unrelated types, and the reaction to each is the same
         return None
-    types = kind.__annotations__
-    return message if all(type(v).__name__ == types[k] for k, v in message._asdict().items()) else None
+    types = get_type_hints(kind)  # a NamedTuple's own annotations are unresolved names
+    return message if all(type(value) is types[name] for name, value in message._asdict().items()) else None
