@@ -7,6 +7,8 @@
     status/<experiment>.json       the agent's: what a trainer may want to know (`headrace_proto.status`)
     flush/<experiment>             touched by a trainer that waits: ship now, commit soon; the agent removes it when seen
     quota_reached                  the agent's: writers drop and count while it exists
+    bound_store                    the agent's: the id of the one store whose marks it believes
+    damaged/<source>-<first>-<end> the agent's: bytes of a journal that it could not believe, kept for people to look at
     agent.lock                     held by the one agent of this home
     run/<part>.pid, log/, nats/    `headrace up`
     store/                         the default store
@@ -77,6 +79,15 @@ class Home:
     def quota_marker(self) -> str:
         """Exists while journals and spools, all of it not yet stored, fill the quota: writers drop and count."""
         return os.path.join(self.root, "quota_reached")
+
+    @property
+    def bound_store(self) -> str:
+        """Holds the id of the store that the first mark named: only its marks free this home's journals."""
+        return os.path.join(self.root, "bound_store")
+
+    def damaged(self, source: str, first: int, end: int) -> str:
+        """Where the bytes [first, end) of a journal are put that nobody can believe."""
+        return os.path.join(self.root, "damaged", f"{source}-{first}-{end}")
 
     @property
     def agent_lock(self) -> str:

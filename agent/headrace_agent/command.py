@@ -1,0 +1,58 @@
+"""The command `headrace agent`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from headrace.service.lifecycle import run_service
+from headrace.service.logs import configure_logging
+from headrace.service.settings import load_settings
+from headrace_agent.agent import Agent
+from headrace_agent.settings import AgentSettings
+from headrace_proto.errors import HeadraceError
+
+
+def agent(
+    nats: Annotated[str | None, typer.Option(help="The broker's URL; several, with commas, for a cluster.")] = None,
+    home: Annotated[Path | None, typer.Option(help="The folder of the journals.")] = None,
+    site: Annotated[str | None, typer.Option(help="This site's name in subjects.")] = None,
+    credentials: Annotated[Path | None, typer.Option(help="A .creds file, or an nkey's seed.")] = None,
+    metrics_port: Annotated[
+        int | None, typer.Option(help="Of /metrics and /healthz; any free one when not given.")
+    ] = None,
+    quota: Annotated[int | None, typer.Option(help="Bytes that journals and spools may take.")] = None,
+    hardware_interval: Annotated[float | None, typer.Option(help="Seconds between samples; 0 for none.")] = None,
+    grace: Annotated[float | None, typer.Option(help="Seconds that a stop may take to ship what is committed.")] = None,
+    config: Annotated[Path | None, typer.Option(help="A settings file, with a table [agent].")] = None,
+    log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
+) -> None:
+    """Ship this node's journals and files to the broker, and sample its hardware, until SIGTERM."""
+    try:
+        settings = load_settings(
+            AgentSettings,
+            "agent",
+            config,
+            nats=nats,
+            home=home,
+            site=site,
+            credentials=credentials,
+            metrics_port=metrics_port,
+            quota=quota,
+            hardware_s=hardware_interval,
+            grace_s=grace,
+            log_level=log_level,
+        )
+        configure_logging(settings.log_level, json=settings.log_json)
+        run_service(lambda stop: Agent(settings).run(stop))
+    except HeadraceError as error:
+        print(f"headrace agent: {error}", file=sys.stderr)  # noqa: T201 - the command's own voice
+        raise typer.Exit(1) from None
+
+
+def main() -> None:
+    """Run the command alone."""
+    typer.run(agent)

@@ -1,0 +1,131 @@
+"""Hearing: what collectors say to this site, judged and passed to the source or file that it is about.
+
+Everything here came over a network. A message that does not decode, is of another version, or is about a source that this home
+does not have, changes nothing; the subject is not believed to say what the message is, only the message itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import Final
+
+from headrace_agent.marks import StoreBinding, supersedes
+from headrace_agent.metrics import Metrics
+from headrace_agent.ship import Shipper
+from headrace_agent.source import Source
+from headrace_agent.tail import Tail
+from headrace_agent.uplink import Uplink
+from headrace_agent.upload import Uploader
+from headrace_proto import subjects
+from headrace_proto.messages import FileMark, Mark, Rewind, decode
+
+REWIND_REST_S: Final = 2.0
+"""A collector asks once for each batch that it had to drop; all those questions have one answer."""
+SILENCE_PERIOD_S: Final = 1.0
+log = logging.getLogger(__name__)
+
+
+class Feedback:
+    """Listens to marks and requests."""
+
+    def __init__(
+        self,
+        binding: StoreBinding,
+        tail: Tail,
+        shipper: Shipper,
+        uploader: Uploader,
+        metrics: Metrics,
+        on_stored: Callable[[Source], None],
+    ) -> None:
+        self._binding = binding
+        self._tail = tail
+        self._shipper = shipper
+        self._uploader = uploader
+        self._metrics = metrics
+        self._on_stored = on_stored
+        self._rewound: dict[str, tuple[int, float]] = {}
+
+    def listen(self, uplink: Uplink, site: str) -> None:
+        """Subscribe to what is said to this site."""
+        uplink.listen(subjects.marks_of_site(site), self.hear_mark)
+        uplink.listen(subjects.control_of_site(site), self.hear_request)
+
+    # -- Marks -----------------------------------------------------------------------------------------------------------
+
+    def hear_mark(self, _subject: str, data: bytes) -> None:
+        """A watermark of a source, or of one of its files."""
+        mark = decode(Mark, data)
+        if mark is not None:
+            self._metrics.marks.labels(self._judge(mark)).inc()
+            return
+        file_mark = decode(FileMark, data)
+        if file_mark is None or not self._binding.believes(file_mark.store):
+            self._metrics.marks.labels("not understood" if file_mark is None else "another store").inc()
+            return
+        self._uploader.marked(file_mark)
+
+    def _judge(self, mark: Mark) -> str:
+        lane = self._tail.lanes.get(mark.source)
+        if lane is None or lane.source.header.experiment != mark.experiment or mark.position < 0:
+            return "no source here"
+        if not self._binding.believes(mark.store):
+            return "another store"
+        source = lane.source
+        if not supersedes(mark, source.mark) and not (source.outstanding and mark == source.mark):
+            return "old"
+        source.marked(mark)
+        self._on_stored(source)
+        self._shipper.offer(lane, time.monotonic_ns())
+        return "believed"
+
+    # -- Requests --------------------------------------------------------------------------------------------------------
+
+    def hear_request(self, _subject: str, data: bytes) -> None:
+        """Somebody needs a source, or a file of one, again."""
+        rewind = decode(Rewind, data)
+        if rewind is None or rewind.position < 0:
+            return
+        if rewind.file:
+            self._uploader.rewind(rewind)
+            return
+        lane = self._tail.lanes.get(rewind.source)
+        if lane is None or rewind.position > lane.source.window.cut or self._has_just_done(rewind):
+            return
+        log.info("source %s is sent again from %d, as asked", rewind.source, rewind.position)
+        self._metrics.rewinds.labels("asked").inc()
+        lane.source.rewind(rewind.position)
+        self._shipper.offer(lane, time.monotonic_ns())
+
+    def _has_just_done(self, rewind: Rewind) -> bool:
+        now_s = time.monotonic()
+        position, done_s = self._rewound.get(rewind.source, (-1, 0.0))
+        if position == rewind.position and now_s - done_s < REWIND_REST_S:
+            return True
+        self._rewound[rewind.source] = (rewind.position, now_s)
+        return False
+
+    def forget(self, source: Source) -> None:
+        """The source is finished."""
+        self._rewound.pop(source.id, None)
+
+    # -- Silence ---------------------------------------------------------------------------------------------------------
+
+    async def watch_silence(self) -> None:
+        """Send again what has waited too long for the store's word, until cancelled."""
+        while True:
+            await asyncio.sleep(SILENCE_PERIOD_S)
+            self.look_for_silence(time.monotonic())
+
+    def look_for_silence(self, now_s: float) -> None:
+        """The last resort, when neither a request nor the stream's own numbers say that something was lost."""
+        for lane in list(self._tail.lanes.values()):
+            source = lane.source
+            interval_s = source.mark.interval_s if source.mark else 1.0
+            if source.patience.exhausted(now_s, source.stored, outstanding=source.outstanding, interval_s=interval_s):
+                log.warning("no word from the store on source %s: sent again from %d", source.id, source.stored)
+                self._metrics.rewinds.labels("silence").inc()
+                source.start_again()
+                self._shipper.offer(lane, time.monotonic_ns())

@@ -1,0 +1,39 @@
+"""One agent a home."""
+
+from __future__ import annotations
+
+import os
+from types import TracebackType
+from typing import Self
+
+from headrace_proto.errors import AlreadyRunning
+from headrace_proto.home import Home
+from headrace_proto.journal import lock as record_lock
+
+
+class HomeLock:
+    """The lock on `Home.agent_lock`, held from `__enter__` until `__exit__` or death. The file names the holder's pid."""
+
+    def __init__(self, home: Home) -> None:
+        self._path = home.agent_lock
+        self._root = home.root
+        self._descriptor: int | None = None
+
+    def __enter__(self) -> Self:
+        self._descriptor = record_lock.take(self._path)
+        if self._descriptor is None:
+            pid = record_lock.holder(self._path)
+            raise AlreadyRunning(
+                f"an agent serves {self._root!r} already (process {pid or 'of another container'}): stop that one, or "
+                "give this one another home with --home"
+            )
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)

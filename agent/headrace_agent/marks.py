@@ -1,0 +1,89 @@
+"""The store's word: which marks are believed, and how they are kept.
+
+Invariants
+1. A home believes one store. The first mark names it; another's marks free nothing here and raise an alarm: that store may
+   lack what this home's own has.
+2. Of a source's marks the one of the highest commit counts: two collectors may answer out of order.
+3. A mark is on the disk, synced, before anything below it is deleted. One that was lost with the power costs sending again: shipping
+   then begins at the oldest segment that is left.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Final
+
+from headrace_proto.home import FILE_MODE, Home
+from headrace_proto.messages import Mark, decode, encode
+
+MARK_NAME: Final = "mark"
+log = logging.getLogger(__name__)
+
+
+def supersedes(new: Mark, old: Mark | None) -> bool:
+    """Whether `new` says more than `old`: a later commit of the experiment."""
+    return old is None or new.commit > old.commit or (new.commit == old.commit and new.position > old.position)
+
+
+class StoreBinding:
+    """The one store whose marks this home believes."""
+
+    def __init__(self, home: Home) -> None:
+        self._path = home.bound_store
+        self._store = self._read()
+        self.foreign: set[str] = set()
+
+    def _read(self) -> str:
+        try:
+            with open(self._path, encoding="utf-8") as file:
+                return file.read(256).strip()
+        except FileNotFoundError:
+            return ""
+
+    def believes(self, store: str) -> bool:
+        """Whether the word of this store counts here. The first one that speaks is bound."""
+        if not self._store and store:
+            _write_synced(self._path, store.encode())
+            self._store = store
+        if store == self._store:
+            return True
+        if store not in self.foreign and len(self.foreign) < 16:
+            self.foreign.add(store)
+            log.error("the store %s answers for this home, which is bound to %s: nothing is freed", store, self._store)
+        return False
+
+    def kept(self, folder: str) -> Mark | None:
+        """The mark kept in a journal's folder, if it is of the store believed here, or no store is yet."""
+        mark = read_mark(folder)
+        return mark if mark is not None and self._store in ("", mark.store) else None
+
+
+def read_mark(folder: str) -> Mark | None:
+    """The mark kept in a journal's folder."""
+    try:
+        with open(os.path.join(folder, MARK_NAME), "rb") as file:
+            return decode(Mark, file.read(4096))
+    except OSError:
+        return None
+
+
+def write_mark(folder: str, mark: Mark) -> None:
+    """Keep a mark in a journal's folder; it survives a power loss when this returns."""
+    _write_synced(os.path.join(folder, MARK_NAME), encode(mark))
+
+
+def _write_synced(path: str, data: bytes) -> None:
+    temporary = f"{path}.tmp"
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
+    try:
+        os.write(descriptor, data)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    os.replace(temporary, path)
+    folder = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

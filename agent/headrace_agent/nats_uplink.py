@@ -1,0 +1,189 @@
+"""The uplink over NATS JetStream.
+
+Acknowledged publishing is done by hand (a reply inbox and a table of futures) rather than by nats-py's `js.publish`: that keeps a
+request waiting for its whole timeout after the link it was sent on is gone, and go-back-N waits for every answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Final
+
+import nats.errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from headrace.service.broker import connect
+from headrace_agent.backoff import Backoff
+from headrace_agent.uplink import Full, NoStream, NotConnected, Receipt, Refused, TooLarge, Unknown, UplinkError
+
+ANSWER_S_MAX: Final = 10.0
+"""A change of leader in a cluster of three stalled acknowledgements for up to 7.5 s."""
+CLOSE_S_MAX: Final = 2.0
+_IDENTITY: Final = "Nats-Msg-Id"
+_NO_RESPONDERS: Final = "503"
+_UNAVAILABLE: Final = 503
+_TOO_LARGE_CODES: Final = frozenset({10054, 10141})
+log = logging.getLogger(__name__)
+
+
+class NatsUplink:
+    """One connection. See `Uplink` for what its methods promise."""
+
+    def __init__(
+        self, url: str, *, name: str, credentials: str | None = None, answer_s_max: float = ANSWER_S_MAX
+    ) -> None:
+        self._url = url
+        self._name = name
+        self._credentials = credentials
+        self._answer_s_max = answer_s_max
+        self._client: Client | None = None
+        self._up = asyncio.Event()
+        self._lost = asyncio.Event()
+        self._listeners: list[tuple[str, Callable[[str, bytes], None]]] = []
+        self._answers: dict[str, asyncio.Future[Receipt]] = {}
+        self._numbers = itertools.count()
+        self._inbox = ""
+
+    @property
+    def connected(self) -> bool:
+        """Whether publishing makes sense now."""
+        return self._up.is_set() and self._client is not None and self._client.is_connected
+
+    @property
+    def message_bytes_max(self) -> int:
+        """The broker's `max_payload`; 0 before it was ever heard."""
+        return self._client.max_payload if self._client is not None else 0
+
+    def listen(self, subject: str, callback: Callable[[str, bytes], None]) -> None:
+        """Have `callback(subject, data)` called for each message of `subject`."""
+        self._listeners.append((subject, callback))
+
+    async def wait_connected(self) -> None:
+        """Return as soon as there is a link."""
+        await self._up.wait()
+
+    async def run(self) -> None:
+        """Keep a link until cancelled. A broker that expels us is asked again, slowly: credentials may be renewed."""
+        backoff = Backoff(1.0, 60.0)
+        try:
+            while True:
+                self._lost.clear()
+                try:
+                    await self._connect()
+                    backoff.succeeded()
+                    await self._lost.wait()
+                except (OSError, nats.errors.Error) as error:
+                    log.warning("the broker cannot be used: %s", error)
+                await self._close()
+                await asyncio.sleep(backoff.failed())
+        finally:
+            with suppress(Exception):  # closing closes, whatever state the link is in
+                await asyncio.wait_for(self._close(), CLOSE_S_MAX)
+
+    async def _connect(self) -> None:
+        client = await connect(self._url, name=self._name, credentials=self._credentials, on_event=self._on_event)
+        self._client = client
+        self._inbox = client.new_inbox()
+        await client.subscribe(f"{self._inbox}.*", cb=self._on_answer)
+        for subject, callback in self._listeners:
+            await client.subscribe(subject, cb=_heard(callback))
+        self._look()
+
+    async def _close(self) -> None:
+        client, self._client = self._client, None
+        self._look()
+        if client is not None and not client.is_closed:
+            await client.close()
+
+    def _on_event(self, text: str) -> None:
+        log.info(text)
+        self._look()
+
+    def _look(self) -> None:
+        client = self._client
+        if client is not None and client.is_connected:
+            self._up.set()
+            return
+        self._up.clear()
+        if client is not None and client.is_closed:
+            self._lost.set()
+        for future in list(self._answers.values()):
+            _fail(future, Unknown("the link was lost before an answer came"))
+
+    async def publish(self, subject: str, data: bytes, identity: str) -> asyncio.Future[Receipt]:
+        """Send `data` and return the future of its receipt."""
+        client = self._client
+        if client is None or not client.is_connected:  # else nats-py would keep it, and send it after we gave up on it
+            raise NotConnected("there is no link to the broker")
+        future, reply = self._expect_answer()
+        try:
+            await client.publish(subject, data, reply=reply, headers={_IDENTITY: identity})
+        except nats.errors.MaxPayloadError as error:
+            future.cancel()
+            raise TooLarge(f"the broker takes {client.max_payload} bytes, not {len(data)}") from error
+        except nats.errors.Error as error:
+            future.cancel()
+            raise Unknown(f"publishing failed: {error}") from error
+        return future
+
+    def _expect_answer(self) -> tuple[asyncio.Future[Receipt], str]:
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Receipt] = loop.create_future()
+        number = str(next(self._numbers))
+        late = loop.call_later(self._answer_s_max, _fail, future, Unknown(f"no answer in {self._answer_s_max} s"))
+
+        def answered(_: asyncio.Future[Receipt]) -> None:
+            late.cancel()
+            del self._answers[number]
+
+        future.add_done_callback(answered)
+        self._answers[number] = future
+        return future, f"{self._inbox}.{number}"
+
+    async def _on_answer(self, message: Msg) -> None:
+        future = self._answers.get(message.subject.rpartition(".")[2])
+        if future is None or future.done():
+            return
+        answer = read_answer(message.data, message.headers)
+        if isinstance(answer, Receipt):
+            future.set_result(answer)
+        else:
+            future.set_exception(answer)
+
+
+def read_answer(data: bytes, headers: dict[str, str] | None) -> Receipt | UplinkError:
+    """What the stream said to a message."""
+    if headers and headers.get("Status") == _NO_RESPONDERS:
+        return NoStream("no stream takes this subject")
+    try:
+        answer: dict[str, Any] = json.loads(data)
+        error = answer.get("error")
+        if error is None:
+            return Receipt(int(answer["seq"]), bool(answer.get("duplicate", False)))
+        return _error(int(error.get("code", 0)), int(error.get("err_code", 0)), str(error.get("description", "")))
+    except (ValueError, KeyError, TypeError, AttributeError) as fault:
+        return Unknown(f"an answer that does not decode: {fault}")
+
+
+def _error(code: int, detail: int, text: str) -> UplinkError:
+    if detail in _TOO_LARGE_CODES:
+        return TooLarge(text)
+    return Full(text) if code == _UNAVAILABLE else Refused(f"{text} ({code}, {detail})")
+
+
+def _fail(future: asyncio.Future[Receipt], error: UplinkError) -> None:
+    if not future.done():
+        future.set_exception(error)
+
+
+def _heard(callback: Callable[[str, bytes], None]) -> Callable[[Msg], Any]:
+    async def heard(message: Msg) -> None:
+        callback(message.subject, message.data)
+
+    return heard

@@ -1,0 +1,107 @@
+"""The agent's word to trainers: the status files.
+
+A file is written only when something in it changed, at most every 100 ms, and all of them together never take more than a
+twentieth of the agent's time: a thousand experiments that each log ten batches a second must not be a thousand files ten times
+a second. What a trainer waits for is `stored`, which changes once a commit.
+
+A spooled file is in its folder before the event that names it is in the journal. So `files` is counted when a status is written,
+after `stored` is known: a status that says "stored up to here, no files" cannot have missed one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from contextlib import suppress
+from typing import Final
+
+from headrace_agent.source import Source
+from headrace_proto.home import Home
+from headrace_proto.spool import is_spool_file
+from headrace_proto.status import SourceStatus, Status, read_status, write_status
+
+PERIOD_S: Final = 0.1
+SHARE: Final = 0.05
+KEPT_S: Final = 7 * 24 * 3600
+"""An experiment's last status outlives its journals: a `wait` in another process may still look."""
+log = logging.getLogger(__name__)
+
+
+def spooled_files(home: Home, source: str) -> list[str]:
+    """The files of a source's spool that are whole, oldest first."""
+    try:
+        return sorted(name for name in os.listdir(home.spool(source)) if is_spool_file(name))
+    except FileNotFoundError:
+        return []
+
+
+class Reporter:
+    """Writes status files."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._sources: dict[str, dict[str, SourceStatus]] = {}
+        self._short_ids: dict[str, str] = {}
+        self._live: dict[str, set[str]] = {}
+        self._changed: dict[str, dict[str, Source]] = {}
+
+    def changed(self, source: Source) -> None:
+        """Something that trainers may want to know of this source has changed."""
+        experiment = source.header.experiment
+        self._changed.setdefault(experiment, {})[source.id] = source
+        self._live.setdefault(experiment, set()).add(source.id)
+
+    def finished(self, source: Source) -> None:
+        """The source's journal is gone; its last positions stay in the file."""
+        experiment = source.header.experiment
+        self.changed(source)
+        self._write(experiment)
+        self._live[experiment].discard(source.id)
+        if not self._live[experiment]:
+            for table in (self._sources, self._short_ids, self._live):
+                table.pop(experiment, None)
+
+    async def run(self) -> None:
+        """Write until cancelled, then once more."""
+        try:
+            while True:
+                began_s = time.monotonic()
+                self.write_changed()
+                spent_s = time.monotonic() - began_s
+                await asyncio.sleep(max(PERIOD_S, spent_s / SHARE))
+        finally:
+            self.write_changed()
+
+    def write_changed(self) -> None:
+        """Write every status that changed."""
+        for experiment in list(self._changed):
+            self._write(experiment)
+
+    def _write(self, experiment: str) -> None:
+        changed = self._changed.pop(experiment, {})
+        path = self._home.status(experiment)
+        sources = self._sources.get(experiment)
+        if sources is None:  # an earlier agent's sources, or ones whose journals are gone, stay in the file
+            old = read_status(path)
+            sources = self._sources[experiment] = dict(old.sources) if old else {}
+            self._short_ids[experiment] = old.short_id if old else ""
+        for source in changed.values():
+            if source.mark is not None and source.mark.short_id:
+                self._short_ids[experiment] = source.mark.short_id
+            streamed, stored = max(source.window.acked, source.stored), source.stored
+            sources[source.id] = SourceStatus(streamed, stored, len(spooled_files(self._home, source.id)))
+        try:
+            write_status(path, Status(self._short_ids[experiment], os.getpid(), time.time(), sources))
+        except OSError as error:  # the disk may be full: the next change tries again
+            log.warning("the status of experiment %s cannot be written: %s", experiment, error)
+
+    def remove_old(self, now_s: float) -> None:
+        """Remove the status files that nobody has touched for KEPT_S."""
+        folder = os.path.dirname(self._home.status("any"))
+        for name in os.listdir(folder):
+            path = os.path.join(folder, name)
+            with suppress(FileNotFoundError):
+                if name.partition(".")[0] not in self._live and now_s - os.stat(path).st_mtime > KEPT_S:
+                    os.unlink(path)

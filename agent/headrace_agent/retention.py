@@ -1,0 +1,119 @@
+"""Freeing the disk: only what the store has vouched for, and in an order that survives a kill between any two steps.
+
+1. The mark is synced to the disk.  2. Segments wholly below it are deleted.  3. A journal whose every byte is stored, whose writer
+has closed it (or is gone, and the store knows), and whose spool is empty, is renamed to a hidden name and then deleted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final, NamedTuple
+
+from headrace_agent.marks import write_mark
+from headrace_agent.metrics import Metrics
+from headrace_agent.report import Reporter, spooled_files
+from headrace_agent.source import Source
+from headrace_agent.tail import Tail
+from headrace_proto.home import HIDDEN, Home
+from headrace_proto.limits import SEGMENT_BYTES_FIRST
+from headrace_proto.messages import Mark
+
+PERIOD_S: Final = 0.25
+KEEP_NS: Final = 30_000_000_000
+"""A mark is kept when it frees a segment, and this often in any case: an agent that starts again begins at the mark kept last."""
+GONE: Final = f"{HIDDEN}gone-"
+STATUS_PERIOD_S: Final = 3600.0
+log = logging.getLogger(__name__)
+
+
+class _Kept(NamedTuple):
+    mark: Mark | None
+    at_ns: int
+
+
+class Retention:
+    """Keeps marks, trims, and deletes what is finished."""
+
+    def __init__(
+        self, home: Home, tail: Tail, reporter: Reporter, metrics: Metrics, on_finished: Callable[[Source], None]
+    ) -> None:
+        self._home = home
+        self._tail = tail
+        self._reporter = reporter
+        self._metrics = metrics
+        self._on_finished = on_finished
+        self._kept: dict[str, _Kept] = {}
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        self._remove_leftovers()
+        statuses_s = 0.0
+        while True:
+            await self.work(time.monotonic_ns())
+            if time.monotonic() - statuses_s > STATUS_PERIOD_S:
+                statuses_s = time.monotonic()
+                self._reporter.remove_old(time.time())
+            await asyncio.sleep(PERIOD_S)
+
+    def _remove_leftovers(self) -> None:
+        """What an agent that was killed in step 3 left behind."""
+        for name in os.listdir(self._home.journals):
+            if name.startswith(GONE):
+                shutil.rmtree(os.path.join(self._home.journals, name), ignore_errors=True)
+
+    async def work(self, now_ns: int, *, keep_all: bool = False) -> None:
+        """One round. `keep_all` keeps every mark that changed: an agent that stops in peace sends nothing twice."""
+        sources = [lane.source for lane in self._tail.lanes.values()]
+        over = [source for source in sources if source.over and not spooled_files(self._home, source.id)]
+        worth = [source for source in sources if keep_all or source in over or self._worth_keeping(source, now_ns)]
+        marks = [(s, s.mark) for s in worth if s.mark is not None and s.mark != self._kept_of(s).mark]
+        await asyncio.to_thread(_write_marks, [(source.folder, mark) for source, mark in marks])
+        for source, mark in marks:
+            self._kept[source.id] = _Kept(mark, now_ns)
+            if source.id in self._tail.lanes:
+                source.trim(min(mark.position, source.window.cut))
+        for source in over:
+            if source.id in self._tail.lanes and source.over and not source.in_thread:
+                await self._finish(source)
+
+    def _kept_of(self, source: Source) -> _Kept:
+        return self._kept.get(source.id, _Kept(None, 0))
+
+    def _worth_keeping(self, source: Source, now_ns: int) -> bool:
+        mark, kept = source.mark, self._kept_of(source)
+        if mark is None or mark == kept.mark:
+            return False
+        gain = mark.position - (kept.mark.position if kept.mark else source.oldest)
+        return gain >= SEGMENT_BYTES_FIRST or now_ns - kept.at_ns >= KEEP_NS
+
+    async def _finish(self, source: Source) -> None:
+        self._reporter.finished(source)
+        self._tail.forget(source)
+        self._on_finished(source)
+        self._kept.pop(source.id, None)
+        self._metrics.journals_finished.labels("closed" if source.closed else "dead").inc()
+        gone = os.path.join(self._home.journals, f"{GONE}{source.id}")
+        try:
+            os.rename(source.folder, gone)
+        except OSError as error:
+            self._tail.discovery.refuse(source.id, error, time.monotonic_ns())
+            return
+        await asyncio.to_thread(shutil.rmtree, gone, ignore_errors=True)
+        with suppress(OSError):  # it never was, or something lies in it that is not ours to delete
+            os.rmdir(self._home.spool(source.id))
+        log.info("source %s is stored, and its journal deleted", source.id)
+
+
+def _write_marks(marks: list[tuple[str, Mark]]) -> None:
+    for folder, mark in marks:
+        try:
+            write_mark(folder, mark)
+        except OSError as error:
+            # Freeing goes on, because a full disk needs just that: the oldest segment left also says where to begin again.
+            log.warning("the mark of %s cannot be kept: %s", folder, error)

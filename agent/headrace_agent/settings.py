@@ -1,0 +1,25 @@
+"""What an agent may be told, by flags, HEADRACE_... variables or the table [agent] of a settings file."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from headrace.service.settings import ServiceSettings
+from headrace_proto.subjects import DEFAULT_SITE
+
+HARDWARE_S: float = 3.0
+"""As Neptune's client had it."""
+GRACE_S: float = 10.0
+"""Orchestrators kill 10 to 30 s after SIGTERM."""
+
+
+class AgentSettings(ServiceSettings):
+    """The settings of `headrace agent`."""
+
+    site: str = Field(default=DEFAULT_SITE, pattern=r"^[A-Za-z0-9_-]{1,64}$")
+    quota: int | None = Field(default=None, ge=1024 * 1024, description="bytes of journals and spools together")
+    sync_s: float = Field(
+        default=1.0, gt=0, description="how often growing segments are synced; 1 s may be lost with the power"
+    )
+    hardware_s: float = Field(default=HARDWARE_S, ge=0, description="seconds between hardware samples; 0 takes none")
+    grace_s: float = Field(default=GRACE_S, ge=0, description="how long a stop may take to ship what is committed")

@@ -1,0 +1,216 @@
+"""One source on this node: its journal, what of it is on its way, and how far the store has it.
+
+Invariants
+1. stored <= acked <= cut <= end, except after a store or a stream went back, which a rewind puts right.
+2. `cut` is always an event's boundary: it moves by what the reader hands out, by the marks of the store that this home is bound to
+   (which may free the journal, so they are believed), and a rewind goes only to a position that is known to be one.
+3. A source is over only when its writer has said so (CLOSED) or is proven gone and the store has confirmed that, and the store
+   has every byte.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import deque
+from enum import Enum, auto
+from typing import Final
+
+from headrace_agent.budget import Budget
+from headrace_agent.patience import Patience
+from headrace_agent.window import Flight, Window
+from headrace_proto.journal import Header, JournalReader
+from headrace_proto.limits import BATCH_RAW_TARGET
+from headrace_proto.messages import Mark
+
+BATCH_AGE_NS: Final = 50_000_000
+"""With the time until a poll notices an event, it waits for at most 100 ms."""
+BOUNDARIES_MAX: Final = 1024
+"""Batch ends remembered for rewinds. An older one costs at most sending again from the store's own mark."""
+DEAD_LABEL: Final = "dead"
+
+
+class Death(Enum):
+    """What is known of a writer that is gone without a closing event."""
+
+    UNPROVEN = auto()
+    PROVEN = auto()
+    TELLING = auto()  # a DEAD frame is on its way
+    TOLD = auto()  # the stream has it
+    CONFIRMED = auto()  # so has the store
+
+
+class Due(Enum):
+    """What a source has to send now."""
+
+    NOTHING = auto()
+    LIVE = auto()
+    BACKLOG = auto()
+
+
+class Source:
+    """A journal that is being shipped. Plain state and arithmetic; whoever moves it is in `tail`, `ship` and `marks`."""
+
+    def __init__(self, reader: JournalReader, budget: Budget, mark: Mark | None, now_ns: int) -> None:
+        self.header: Final[Header] = reader.header
+        self.folder: Final = reader.folder
+        self.reader: JournalReader | None = reader
+        self.mark = mark
+        self.settled = self.end = self.oldest = reader.oldest  # settled: may be read; end: is committed
+        self.closed = reader.closed
+        self.window = Window(max(self.stored, self.oldest), budget)
+        self.batch_age_ns = BATCH_AGE_NS
+        self.pending_ns: int | None = None  # since when something waits to be cut
+        self.grew_ns = now_ns
+        self.death = Death.UNPROVEN
+        self.flush_to: int | None = None
+        self.patience = Patience(now_ns / 1e9)
+        self.in_thread = False  # a thread is inside the reader: it must stay open
+        self._told_after = 0
+        self._retold = False
+        self._boundaries: deque[int] = deque([self.window.cut], maxlen=BOUNDARIES_MAX)
+
+    @property
+    def id(self) -> str:
+        """The source's id."""
+        return self.header.source
+
+    @property
+    def stored(self) -> int:
+        """The position below which the store has everything."""
+        return self.mark.position if self.mark else 0
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing will follow, and the store knows that and has it all."""
+        if self.end == 0:
+            return self.death is not Death.UNPROVEN  # killed before its first event: there is nothing to store
+        said = self.closed or self.death is Death.CONFIRMED
+        return said and self.stored >= self.end and not len(self.window)
+
+    @property
+    def outstanding(self) -> bool:
+        """Whether the store still owes a word on what the stream has."""
+        return self.window.acked > self.stored or self.death is Death.TOLD
+
+    @property
+    def shipped(self) -> bool:
+        """Whether the stream has everything that was committed."""
+        return self.window.cut >= self.end and not len(self.window)
+
+    # -- Looking ---------------------------------------------------------------------------------------------------------
+
+    def poll(self, now_ns: int) -> None:
+        """See how far the writer is. Raises what the reader raises on segments that it cannot believe."""
+        if self.reader is None:
+            return
+        self.settled = max(self.settled, self.reader.poll(now_ns))
+        if self.reader.end > self.end:
+            self.end = self.reader.end
+            self.grew_ns = now_ns
+        self.closed = self.reader.closed
+        if self.pending_ns is None and self.settled > self.window.cut:
+            self.pending_ns = now_ns
+
+    def due(self, now_ns: int, *, hurry: bool = False) -> Due:
+        """Whether it is worth a turn, and whether that is about new data or about old."""
+        if self.window.waits:
+            return Due.LIVE
+        pending = self.settled - self.window.cut
+        if pending >= BATCH_RAW_TARGET:
+            return Due.BACKLOG
+        if pending > 0:
+            aged = self.pending_ns is not None and now_ns - self.pending_ns >= self.batch_age_ns
+            return Due.LIVE if aged or hurry or self.closed or self.flush_to is not None else Due.NOTHING
+        return Due.LIVE if self.owes_flush or self.owes_death else Due.NOTHING
+
+    # -- Cutting ---------------------------------------------------------------------------------------------------------
+
+    @property
+    def owes_flush(self) -> bool:
+        """Whether somebody waits for what is on its way already."""
+        return self.flush_to is not None and self.window.cut >= self.flush_to
+
+    @property
+    def owes_death(self) -> bool:
+        """Whether the store is to be told now that the writer is gone: only once it has all the rest, so that the commit which
+        answers can be no other than that of the DEAD frame."""
+        return self.death is Death.PROVEN and not self.closed and 0 < self.end <= self.stored
+
+    def was_cut(self, first: int, end: int, data: bytes, now_ns: int, label: str = "") -> None:
+        """[first, end) has become a frame."""
+        self.window.add(first, end, data, label)
+        if label == DEAD_LABEL:
+            self.death = Death.TELLING
+            self._told_after = (
+                self.mark.commit if self.mark else 0
+            ) - self._retold  # a repetition is only answered again
+        if end > first:
+            self._boundaries.append(end)
+        self.pending_ns = now_ns if self.settled > end else None
+
+    def asked_to_flush(self) -> None:
+        """A trainer waits for everything that is committed now."""
+        self.flush_to = self.end if self.stored < self.end else None
+
+    def acknowledged(self, flight: Flight) -> bool:
+        """The stream has a frame. Whether what it has without a gap grew."""
+        if flight.label == DEAD_LABEL and self.death is Death.TELLING:
+            self.death = Death.TOLD
+        return self.window.acknowledged(flight)
+
+    # -- The store's word ------------------------------------------------------------------------------------------------
+
+    def marked(self, mark: Mark) -> None:
+        """The store has moved on (the caller has judged the mark)."""
+        if self.death is Death.TOLD and mark.position >= self.end and mark.commit > self._told_after:
+            self.death = Death.CONFIRMED
+        self.mark = mark
+        self.batch_age_ns = max(BATCH_AGE_NS, int(mark.interval_s * 1e8))
+        if mark.position > self.window.cut and mark.position <= self.end:
+            self._skip_to(mark.position)
+
+    def _skip_to(self, position: int) -> None:
+        """The store is ahead of what was sent since a restart: begin there. Its watermark is the end of a batch of ours."""
+        self.window.rewind(position)
+        self._boundaries.append(position)
+        self.pending_ns = None
+
+    def rewind(self, position: int) -> None:
+        """Send again from `position`, or from the last known event boundary before it."""
+        target = position
+        if position >= self.oldest:
+            known = sorted({self.oldest, min(max(self.stored, self.oldest), self.window.cut), *self._boundaries})
+            target = known[max(bisect_right(known, position) - 1, 0)]
+        self.window.rewind(target)
+        self._boundaries.clear()
+        self._boundaries.append(target)
+        self.pending_ns = self.grew_ns
+        if self.death in (Death.TELLING, Death.TOLD):
+            self._retold = self.death is Death.TOLD
+            self.death = Death.PROVEN
+
+    def start_again(self) -> None:
+        """Send again all that the store is not known to have."""
+        self.rewind(max(self.stored, self.oldest))
+
+    # -- Sleeping --------------------------------------------------------------------------------------------------------
+
+    def sleep(self) -> None:
+        """Close the files of an idle source; `wake` opens them again."""
+        if self.reader is not None and not self.in_thread:
+            self.reader.close()
+            self.reader = None
+
+    def wake(self) -> JournalReader:
+        """The reader, opened again if need be. Raises what `JournalReader` raises."""
+        if self.reader is None:
+            self.reader = JournalReader(self.folder)
+        return self.reader
+
+    def trim(self, below: int) -> int:
+        """Delete segments wholly below the position; the bytes that this freed."""
+        if self.in_thread:
+            return 0
+        freed = self.wake().trim(below)
+        self.oldest = self.wake().oldest
+        return freed

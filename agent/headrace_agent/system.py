@@ -1,0 +1,98 @@
+"""The agent as a source: hardware rows in the journals of their own that every experiment alive on this node gets.
+
+They take the very way of the trainers' own events. An experiment gets one such source from this agent, of the role `system`, which
+decides nothing about the experiment's state; it is closed when the experiment's other sources here have ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterable
+from typing import Final
+
+from headrace_agent.hardware import ReadSample
+from headrace_agent.source import Death, Source
+from headrace_agent.tail import Tail
+from headrace_proto.errors import HeadraceError
+from headrace_proto.events import Outcome, Role
+from headrace_proto.home import Home
+from headrace_proto.journal import JournalWriter, SourceFacts, machine
+
+LOOK_S: Final = 0.25
+"""How soon an experiment that has just begun gets its first row, and one that has ended its last word."""
+log = logging.getLogger(__name__)
+
+
+def alive(sources: Iterable[Source]) -> dict[str, str]:
+    """The experiments to sample for, with their projects: those that a process of this very machine and boot is logging to, and
+    none of whose processes asked to be left alone."""
+    host, boot = machine.host_name(), machine.boot_id()
+    projects: dict[str, str] = {}
+    refused: set[str] = set()
+    for source in sources:
+        header = source.header
+        here = header.role != Role.SYSTEM and header.host == host and header.boot_id == boot
+        if not here or source.closed or source.death is not Death.UNPROVEN:
+            continue
+        projects[header.experiment] = header.project
+        if not header.hardware:
+            refused.add(header.experiment)
+    return {experiment: project for experiment, project in projects.items() if experiment not in refused}
+
+
+class SystemSources:
+    """Writes hardware rows to the experiments that are alive."""
+
+    def __init__(self, home: Home, tail: Tail, read: ReadSample, period_s: float) -> None:
+        self._home = home
+        self._tail = tail
+        self._read = read
+        self._period_s = period_s
+        self._writers: dict[str, JournalWriter] = {}
+        self._sampled_s = float("-inf")
+        self._row: dict[str, float] = {}
+
+    async def run(self) -> None:
+        """Sample until cancelled, then close every system source."""
+        await asyncio.to_thread(self._read)  # rates are over the time since the reading before: this one begins it
+        try:
+            while True:
+                await self.work()
+                await asyncio.sleep(LOOK_S)
+        finally:
+            self.close()
+
+    async def work(self) -> None:
+        """One look: begin, sample if it is time, end."""
+        wanted = alive(lane.source for lane in self._tail.lanes.values())
+        new = [experiment for experiment in wanted if experiment not in self._writers]
+        due = time.monotonic() - self._sampled_s >= self._period_s
+        if wanted and (due or (new and not self._row)):
+            self._sampled_s = time.monotonic()
+            self._row = await asyncio.to_thread(self._read)
+        for experiment in new:
+            self._begin(experiment, wanted[experiment])
+        for experiment in self._writers if due else new:
+            self._write(experiment)
+        for experiment in self._writers.keys() - wanted.keys():
+            self._writers.pop(experiment).close(Outcome.SUCCEEDED)
+
+    def _begin(self, experiment: str, project: str) -> None:
+        try:
+            self._writers[experiment] = JournalWriter(
+                self._home, project, experiment, SourceFacts(role=Role.SYSTEM, label="hardware")
+            )
+        except HeadraceError as error:
+            log.warning("hardware of experiment %s is not logged: %s", experiment, error)
+
+    def _write(self, experiment: str) -> None:
+        writer = self._writers.get(experiment)
+        if writer is not None and self._row:
+            writer.row(self._row, None, time.time_ns())
+
+    def close(self) -> None:
+        """End every system source."""
+        while self._writers:
+            self._writers.popitem()[1].close(Outcome.SUCCEEDED)

@@ -1,0 +1,138 @@
+"""Tailing: looks at every journal of the home again and again, and offers what has something to ship.
+
+A thousand idle sources cost two small system calls each, ten times a second. Descriptors are bounded: when more journals are
+open than the limit allows, those that rest are closed and only glanced at once a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import resource
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
+
+from headrace_agent.discovery import Discovery
+from headrace_agent.glances import Glances
+from headrace_agent.lane import SourceLane
+from headrace_agent.ship import Shipper
+from headrace_agent.source import Death, Source
+from headrace_proto.errors import HeadraceError
+from headrace_proto.home import Home
+from headrace_proto.journal import JournalReader, machine
+
+POLL_S: Final = 0.05
+IDLE_NS: Final = 1_000_000_000
+"""A source that has rested this long is looked at every other time only."""
+DEATH_NS: Final = 2_000_000_000
+"""How often a resting source's writer is asked after."""
+FILES_A_SOURCE: Final = 3
+"""The segment being written, the one made ahead of it, and one that is being caught up with."""
+FILES_SPARE: Final = 256
+log = logging.getLogger(__name__)
+
+
+def sources_open_max() -> int:
+    """How many journals may be open at once. Raises the process's soft limit to the hard one first."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        soft = hard
+    return int(max((soft - FILES_SPARE) // FILES_A_SOURCE, 16))
+
+
+class Tail:
+    """The home's sources. `run` looks after them; `lanes` is what there is."""
+
+    def __init__(
+        self,
+        home: Home,
+        shipper: Shipper,
+        make_lane: Callable[[JournalReader], SourceLane],
+        open_max: int | None = None,
+    ) -> None:
+        self.lanes: dict[str, SourceLane] = {}
+        self.discovery: Final = Discovery(home)
+        self._home = home
+        self._shipper = shipper
+        self._make_lane = make_lane
+        self._open_max = open_max or sources_open_max()
+        self._looks = 0
+        self._glances = Glances()
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        while True:
+            self.look(time.monotonic_ns())
+            await asyncio.sleep(POLL_S)
+
+    def look(self, now_ns: int, *, discover: bool = True) -> None:
+        """One look at everything."""
+        self._looks += 1
+        if discover:
+            for reader in self.discovery.look(self.lanes.keys(), now_ns):
+                self._add(self._make_lane(reader))
+        flushed = self._take_flush_requests()
+        resting = len(self.lanes) > self._open_max
+        for lane in list(self.lanes.values()):
+            self._look_at(lane, now_ns, resting=resting, flush=lane.source.header.experiment in flushed)
+
+    def _add(self, lane: SourceLane) -> None:
+        self.lanes[lane.source.id] = lane
+        self._shipper.add(lane)
+
+    def _look_at(self, lane: SourceLane, now_ns: int, *, resting: bool, flush: bool) -> None:
+        source = lane.source
+        idle = now_ns - source.grew_ns > IDLE_NS
+        if idle and not flush and not lane.hurry and (self._looks + hash(source.id)) % 2:
+            return
+        try:
+            if source.reader is None:
+                if not flush and not self._glances.due(source.id, now_ns):
+                    return
+                self._glances.begin(source.id, now_ns)
+                source.wake()
+            source.poll(now_ns)
+            self._look_for_death(source, now_ns)
+        except (HeadraceError, OSError) as error:
+            lane.fault = error
+        if lane.fault is not None:
+            self.forget(source)
+            self.discovery.refuse(source.id, lane.fault, now_ns)
+            return
+        if flush:
+            source.asked_to_flush()
+        self._shipper.offer(lane, now_ns)
+        if resting and idle and source.shipped and self._glances.may_end(source.id, now_ns):
+            source.sleep()
+
+    def _look_for_death(self, source: Source, now_ns: int) -> None:
+        rested = now_ns - source.grew_ns >= DEATH_NS
+        if source.death is not Death.UNPROVEN or source.closed or not rested or source.settled < source.end:
+            return
+        if (self._looks + hash(source.id)) % int(DEATH_NS / 1e9 / POLL_S) > 1:
+            return
+        if source.wake().writer_gone(machine.host_name(), machine.boot_id()):
+            source.poll(now_ns)  # what it wrote between the last look and its end
+            source.death = Death.PROVEN
+
+    def _take_flush_requests(self) -> set[str]:
+        """The experiments for which a trainer waits."""
+        with suppress(FileNotFoundError):
+            experiments = set(os.listdir(self._home.flush_requests))
+            for experiment in experiments:
+                with suppress(OSError):
+                    os.unlink(self._home.flush_request(experiment))
+            return experiments
+        return set()
+
+    def forget(self, source: Source) -> None:
+        """Stop shipping a source: it is finished, or cannot be read."""
+        lane = self.lanes.pop(source.id, None)
+        if lane is not None:
+            self._shipper.remove(lane)
+        self._glances.forget(source.id)
+        source.sleep()

@@ -1,0 +1,80 @@
+"""What the agent's tests share."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headrace.service.nats_server import NatsServer
+from headrace_agent.agent import Agent
+from headrace_agent.gpus import NoGpus
+from headrace_agent.settings import AgentSettings
+from headrace_proto.home import Home
+from headrace_proto.ids import random_id
+from headrace_proto.journal import JournalWriter, SourceFacts
+
+PROJECT = "tests/agent"
+Serve = Callable[..., AbstractAsyncContextManager[Agent]]
+
+
+async def until(condition: Callable[[], Any], what: str, timeout_s: float = 30.0) -> Any:
+    """The first true value of `condition`; an AssertionError that says `what` did not happen when none comes in time."""
+    deadline = time.monotonic() + timeout_s
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"after {timeout_s:g} s still not true: {what}")
+        await asyncio.sleep(0.01)
+    return value
+
+
+def new_writer(home: Home, experiment: str | None = None, **facts: Any) -> JournalWriter:
+    """A source of a new experiment."""
+    return JournalWriter(home, PROJECT, experiment or random_id(), SourceFacts(**facts))
+
+
+def log_points(writer: JournalWriter, count: int, first: int = 0) -> None:
+    """Points whose values say which they are."""
+    for i in range(first, first + count):
+        writer.point("loss", float(i), i * 0.5, 1_700_000_000_000_000_000 + i)
+
+
+def journal_bytes(home: Home, source: str) -> bytes:
+    """All that a journal holds, read past the reader's caution."""
+    from headrace_proto.journal import JournalReader
+
+    reader = JournalReader(home.journal(source))
+    try:
+        return reader.raw(reader.oldest, reader.end)
+    finally:
+        reader.close()
+
+
+@pytest.fixture
+def settings(home: Home, nats_server: NatsServer) -> AgentSettings:
+    """An agent's settings for the home and the broker of the test; no hardware unless asked for."""
+    return AgentSettings(home=Path(home.root), nats=nats_server.url, hardware_s=0, grace_s=5)
+
+
+@pytest.fixture
+def serve(settings: AgentSettings) -> Serve:
+    """`async with serve() as agent`: an agent in this very loop, drained at the end."""
+
+    @asynccontextmanager
+    async def served(**changes: Any) -> AsyncIterator[Agent]:
+        parts = {name: changes.pop(name) for name in ("uplink", "gpus") if name in changes}
+        agent = Agent(settings.model_copy(update=changes), **{"gpus": NoGpus(), **parts})
+        stop = asyncio.Event()
+        running = asyncio.create_task(agent.run(stop))
+        try:
+            yield agent
+        finally:
+            stop.set()
+            await running
+
+    return served
