@@ -12,7 +12,7 @@
         experiments/<experiment>/
             experiment.json                      the newest document, for people and tools
             commits/<20 digits>.json             the truth; the highest number is the newest
-            side/<20 digits>.json                what no longer fits a commit; named by commits
+            side/<commit>-<nonce>.json           what no longer fits a commit; named by commits
             channels/part-<commit>-<nonce>.parquet
             texts/part-<commit>-<nonce>.parquet  and texts/<channel>/<file>, texts too long for a row
             images/index-<commit>-<nonce>.parquet  and images/<channel>/<file>
@@ -176,9 +176,9 @@ def commit_number(name: str) -> int | None:
     return int(found[1]) if found else None
 
 
-def side_file(project: str, experiment: str, number: int) -> str:
-    """What was moved out of the commits from `number` on."""
-    return f"{experiment_folder(project, experiment)}/side/{digits(number)}.json"
+def side_file(project: str, experiment: str, number: int, nonce: str) -> str:
+    """What was moved out of the commits from `number` on. The nonce is its commit's, so that no other writer means it."""
+    return f"{experiment_folder(project, experiment)}/side/{digits(number)}-{_checked(_NONCE, 'nonce', nonce)}.json"
 
 
 def channel_part(project: str, experiment: str, commit: int, nonce: str) -> str:

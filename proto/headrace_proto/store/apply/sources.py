@@ -1,0 +1,90 @@
+"""Events about sources: who opens, how it ends, what is lost or was dropped."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from headrace_proto.events import Outcome
+from headrace_proto.limits import TRACEBACK_BYTES_MAX
+from headrace_proto.store.apply.draft import Draft
+from headrace_proto.store.columns import Event
+from headrace_proto.store.documents import at_us
+from headrace_proto.store.intake import add_lost
+
+_OUTCOMES: Final = frozenset({Outcome.SUCCEEDED, Outcome.FAILED, Outcome.ABORTED})
+_OPEN_FACTS: Final[dict[str, type]] = {
+    "role": str,
+    "rank": int,
+    "label": str,
+    "attempt": int,
+    "parent": str,
+    "host": str,
+    "pid": int,
+    "user": str,
+}
+GAP_REASONS_MAX: Final = 64
+"""Different reasons that a document lists; the rest are counted together."""
+REASON_CHARACTERS_MAX: Final = 200
+
+
+def open_(draft: Draft, source: str, event: Event) -> None:
+    """[10, time, facts]: a source's first event."""
+    time_ns, facts = event.fields
+    known: dict[str, Any] = {
+        name: value for name, kind in _OPEN_FACTS.items() if isinstance(value := facts.get(name), kind)
+    }
+    draft.change(source, opened_at=at_us(time_ns // 1000), **known)
+
+
+def closed(draft: Draft, source: str, event: Event) -> None:
+    """[12, time, outcome, detail or nil]: its last event."""
+    time_ns, outcome, detail = event.fields
+    state = outcome if outcome in _OUTCOMES else Outcome.FAILED
+    if detail is not None:
+        detail = detail.encode()[-TRACEBACK_BYTES_MAX:].decode(errors="ignore")
+    draft.change(source, state=state, ended_at=at_us(time_ns // 1000), detail=detail)
+
+
+def gap(draft: Draft, source: str, event: Event) -> None:
+    """[20, time, dropped, reason]."""
+    _, dropped, reason = event.fields
+    count_gap(draft, source, dropped, reason)
+
+
+def count_gap(draft: Draft, source: str, dropped: int, reason: str) -> None:
+    """Count events that the store will never have."""
+    reason = reason[:REASON_CHARACTERS_MAX]
+    if reason not in draft.gaps and len(draft.gaps) >= GAP_REASONS_MAX:
+        reason = "other"
+    draft.gaps[reason] += dropped
+    draft.change(source, dropped=draft.record(source).dropped + dropped)
+
+
+def lost(draft: Draft, source: str, first: int, end: int, reason: str) -> None:
+    """`[first, end)` of a journal cannot be had: let the watermark pass, and remember."""
+    ranges = add_lost(draft.record(source).lost, first, end, reason[:REASON_CHARACTERS_MAX])
+    draft.change(source, lost=ranges)
+
+
+def dead(draft: Draft, source: str, position: int) -> bool:
+    """The writer is gone without a closing event. Bytes beyond `position` withdraw it. False if that was known."""
+    record = draft.record(source)
+    if record.state != "open":
+        return False
+    draft.change(source, state="dead", ended_at=record.last_seen_at or record.opened_at)
+    draft.change_state(source, dead_at=position)
+    return True
+
+
+def revive(draft: Draft, source: str) -> None:
+    """Events of the source arrived: it was not dead, or had more to say."""
+    if draft.record(source).state == "dead":
+        draft.change(source, state="open", ended_at=None)
+        draft.change_state(source, dead_at=None)
+
+
+def seen(draft: Draft, source: str, time_us: int) -> None:
+    """The source logged something at this time."""
+    time, last = at_us(time_us), draft.record(source).last_seen_at
+    if last is None or time > last:
+        draft.change(source, last_seen_at=time)

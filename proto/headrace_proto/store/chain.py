@@ -1,0 +1,354 @@
+"""The chain of one experiment: every change of what is stored is one commit, created only if absent.
+
+Invariants
+1. Order of a commit: quarantine, inline files, parts, side file; then `commits/<n>.json`, which makes all of it visible at once
+   and moves the watermarks; then `experiment.json`. A kill before the create leaves unreferenced files and nothing else; a kill
+   after it is met by batches that lie below the watermark.
+2. A commit that could not be created has no effect. Whose the existing one is, its nonce tells: an answer may get lost.
+3. Nothing here acknowledges anything. A caller does, after `commit` has returned.
+
+When the create is lost to another writer (HAZARDS 14): if no source that the commit builds on has moved, the whole commit is
+made again upon the new head (automatic steps and resets may come out differently there, so parts are written anew, too); if one
+moved, somebody else owns those sources, and `CommitConflict` tells the caller to drop what it holds and to ask again.
+
+What changes is for one thread at a time; what only tells (`watermark`, `pending`, ...) reads immutable values, at any time.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
+from typing import Any, Final, NamedTuple
+
+import pyarrow as pa
+
+from headrace_proto import events
+from headrace_proto.errors import CommitConflict
+from headrace_proto.events import Kind
+from headrace_proto.ids import random_id
+from headrace_proto.store import compaction, layout, parts
+from headrace_proto.store.apply import Draft, FileDone, Place, Tables, apply
+from headrace_proto.store.apply.files import file_number
+from headrace_proto.store.apply.finish import archive, document_of, registers_of
+from headrace_proto.store.backend import Store, store_id
+from headrace_proto.store.claims import claim_number, claim_project
+from headrace_proto.store.commits import PART_KINDS, Commit, PartKind, PartRecord, Parts, PendingFile, Side, SourceState
+from headrace_proto.store.documents import (
+    DOCUMENT_FORMAT,
+    ExperimentDocument,
+    FileRecord,
+    LostRange,
+    PublicDocument,
+    SourceRecord,
+    at_us,
+)
+from headrace_proto.store.intake import Batch
+from headrace_proto.store.shapes import checked_fields
+from headrace_proto.store.staging import Staging
+
+__all__ = ["CURATION_SOURCE", "Batch", "Chain", "CommitResult", "FileDone"]
+
+CURATION_SOURCE: Final = "0" * 32
+"""The source of changes made to a stored experiment. One for all: its watermark lets two curators notice each other."""
+CURATION_KINDS: Final = frozenset(
+    {Kind.CREATE, Kind.PARAMETERS, Kind.PROPERTY, Kind.TAGS, Kind.FACTS, Kind.ARTIFACT, Kind.UNLINK, Kind.RESET}
+)
+"""What changes a stored experiment. Points need a journal, whose numbers for channels they use."""
+ATTEMPTS_MAX: Final = 16
+"""Commits lost in a row to writers of other sources before the caller is told to come back later."""
+LISTINGS_MAX: Final = 5
+"""Listings of one load; each further one means that a sweep was faster than our reading."""
+DOCUMENT_INTERVAL_NS: Final = 60 * 10**9
+"""Between two refreshes of `experiment.json` in a remote store, where each costs a request."""
+_COMMIT_FIELD: Final = re.compile(rb'"commit":\s*([0-9]+)')
+
+
+class CommitResult(NamedTuple):
+    """Where the experiment stands after a commit; the same when there was nothing new to commit."""
+
+    number: int
+    watermarks: dict[str, int]
+    """Of the sources of what was given."""
+    document: ExperimentDocument
+    pending_files: frozenset[PendingFile]
+    """Every spooled file of the experiment whose bytes are still to be put in place."""
+
+
+class _Head(NamedTuple):
+    """What is stored, as far as it was read: replaced as a whole, so that any thread reads what fits together."""
+
+    commit: Commit | None = None
+    side: Side = Side()
+
+
+class Chain:
+    """The commits of one experiment in one store."""
+
+    def __init__(self, store: Store, project: str, experiment: str) -> None:
+        self.store: Final = store
+        self.place: Final = Place(project, experiment)
+        self.folder: Final = layout.experiment_folder(project, experiment)
+        self._head = _Head()
+        self._loaded = False
+        self._published_ns: int | None = None
+        self._published_state = ""
+
+    # -- What is stored -------------------------------------------------------------------------------------------------
+
+    def load(self) -> Chain:
+        """Read the newest commit, if it is newer than `head`. Raises `FormatUnknown`, `Corrupt` or `OSError`."""
+        for _ in range(LISTINGS_MAX):
+            names = self.store.names(layout.commits_folder(*self.place))
+            number = max((n for name in names if (n := layout.commit_number(name)) is not None), default=0)
+            if number <= self.number:
+                break
+            try:
+                commit = self._read_commit(number)
+                self._head = _Head(commit, self._read_side(commit.side))
+            except FileNotFoundError:
+                continue  # swept since the listing, so there is a newer one
+            break
+        self._loaded = True
+        return self
+
+    @property
+    def head(self) -> Commit | None:
+        """The newest commit that was read or made."""
+        return self._head.commit
+
+    @property
+    def number(self) -> int:
+        """The head's number, 0 if the experiment has no commit."""
+        return self.head.number if self.head else 0
+
+    @property
+    def document(self) -> ExperimentDocument:
+        """The head's document; an empty one if the experiment has no commit."""
+        if self.head:
+            return self.head.document
+        return ExperimentDocument(internal_id=self.place.experiment, project=self.place.project)
+
+    def watermark(self, source: str) -> int:
+        """The position below which the store holds everything of a source, but for what `lost` says."""
+        return self._state(source).position
+
+    def lost(self, source: str) -> tuple[LostRange, ...]:
+        """The ranges below the watermark that the store does not have, and takes when they come."""
+        record = self.sources().get(source)
+        return record.lost if record else ()
+
+    def pending(self, source: str, file: str) -> PendingFile | None:
+        """Where a spooled file's bytes are awaited; None before its event is stored, and once it is finished."""
+        return self.head.pending.get(f"{source}/{file}") if self.head else None
+
+    def has_file(self, source: str, file: str) -> bool:
+        """Whether a spooled file needs no more bytes, whatever became of it."""
+        number = file_number(file)
+        return number is not None and any(first <= number < first + count for first, count in self._state(source).files)
+
+    def sources(self) -> dict[str, SourceRecord]:
+        """All sources, archived ones too."""
+        archived = {source: item.record for source, item in self._head.side.sources.items()}
+        return {**archived, **self.document.sources}
+
+    def artifacts(self) -> dict[str, FileRecord]:
+        """All artifacts, archived ones too."""
+        archived = {path: item.record for path, item in self._head.side.artifacts.items() if item.record}
+        return {**archived, **self.document.artifacts}
+
+    def read(self, kind: PartKind, channels: Iterable[str] | None = None) -> pa.Table:
+        """All stored points of some channels (all, if None), hidden ones too, sorted by channel, step and time."""
+        paths = [f"{self.folder}/{part.path}" for part in self.head.parts.of(kind)] if self.head else []
+        return parts.read(self.store, kind, paths, None if channels is None else set(channels))
+
+    # -- Changing it ----------------------------------------------------------------------------------------------------
+
+    def commit(self, batches: Sequence[Batch], *, files_done: Sequence[FileDone] = (), now_ns: int) -> CommitResult:
+        """Store batches, and what became of spooled files. When this has returned, it is stored.
+
+        The batches of one source are in order; what lies below the watermark is dropped, a batch that straddles it is cut.
+        Raises `ValueError` above a gap, `BadCut` when a cut would go through an event (keep that batch aside, ask for it
+        again), `CommitConflict` when another writer moved one of these sources on (nothing was stored; the head is its
+        commit now), and `OSError` when the store fails (it may or may not have been stored: give the same again).
+        """
+        if not self._loaded:
+            self.load()
+        sources = {batch.source for batch in batches} | {report.source for report in files_done}
+        before = {source: self._state(source).position for source in sources}
+        for _ in range(ATTEMPTS_MAX):
+            applied = apply(self.head, self._head.side, self.place, batches, files_done, self._stored_points)
+            if applied is None or self._commit_draft(*applied, now_ns):
+                return self._result(sources)
+            self.load()
+            moved = sorted(source for source in sources if self.watermark(source) != before[source])
+            if moved:
+                raise CommitConflict(f"another writer stored {', '.join(moved)} of {self.place.experiment} first")
+        raise self._too_busy()
+
+    def curate(self, changes: Sequence[tuple[Any, ...]], *, now_ns: int) -> CommitResult:
+        """Change a stored experiment: `changes` are events, (Kind, *fields), of CURATION_KINDS.
+
+        Raises `ValueError` for an event that is none, else what `commit` does.
+        """
+        for kind, *fields in changes:
+            if kind not in CURATION_KINDS:
+                raise ValueError(f"an event of kind {kind!r} cannot change a stored experiment")
+            checked_fields(kind, fields)
+        raw = b"".join(events.pack(kind, *fields) for kind, *fields in changes)
+        for _ in range(ATTEMPTS_MAX):
+            first = self.load().watermark(CURATION_SOURCE)
+            with suppress(CommitConflict):
+                return self.commit([Batch(CURATION_SOURCE, first, first + len(raw), raw)], now_ns=now_ns)
+        raise self._too_busy()
+
+    def compact(self, *, now_ns: int, final: bool = False) -> bool:
+        """Merge parts when there are PARTS_MAX of a kind; with `final`, all of each kind into one. False if none were merged.
+
+        What was merged stays in place for readers of older commits, and the commit lists it as `dropped`. Nothing is changed
+        when another writer's compaction was faster.
+        """
+        if not self._loaded:
+            self.load()
+        plans = {kind: compaction.plan(self._live(kind), final=final) for kind in PART_KINDS}
+        plans = {kind: run for kind, run in plans.items() if run}
+        merged = bool(plans) and self._commit_merged(plans, now_ns)
+        if final and self.head:
+            self._publish(now_ns, again=True)
+        return merged
+
+    # -- How a commit is made -------------------------------------------------------------------------------------------
+
+    def _commit_draft(self, draft: Draft, tables: Tables, now_ns: int) -> bool:
+        """Write a draft and create its commit. False, and nothing left behind, when another writer was first."""
+        archive(draft)
+        staging = Staging(self.store, self.place, self.number + 1, random_id())
+        try:
+            staging.put_aside(draft.quarantine, now_ns)
+            staging.put_inline(draft.inline)
+            added = {kind: staging.put_part(kind, table) for kind, table in zip(PART_KINDS, tables, strict=True)}
+            side, side_path = self._head.side, self.head.side if self.head else None
+            if draft.archive.changed:
+                side = draft.archive.side()
+                side_path = staging.put_side(side)
+            fields = {
+                "document": document_of(draft, self.document.id or self._claim_id()),
+                "parts": Parts(**{kind: (*self._live(kind), *added[kind]) for kind in PART_KINDS}),
+                "dropped": tuple(sorted(draft.dropped)),
+                "side": side_path,
+                **registers_of(draft),
+            }
+            created = self._create(staging, side, fields, now_ns)
+            if not created:
+                staging.discard()
+            return created
+        except OSError:
+            self._loaded = False  # it may have been created all the same: look before the next one
+            raise
+
+    def _commit_merged(self, plans: dict[PartKind, compaction.Run], now_ns: int) -> bool:
+        staging = Staging(self.store, self.place, self.number + 1, random_id())
+        try:
+            merged = {kind: staging.put_merged(kind, run) for kind, run in plans.items()}
+            for _ in range(ATTEMPTS_MAX):
+                live = {kind: compaction.replaced(self._live(kind), run, merged[kind]) for kind, run in plans.items()}
+                if not self.head or any(parts is None for parts in live.values()):
+                    break
+                dropped = sorted(part.path for run in plans.values() for part in run)
+                fields = {
+                    **{name: getattr(self.head, name) for name in Commit.model_fields},
+                    "parts": self.head.parts.model_copy(update=live),
+                    "dropped": tuple(dropped),
+                }
+                sweep = self.head.sweep
+                if self._create(staging, self._head.side, fields, now_ns):
+                    return True
+                if self.load().head and self.head.sweep != sweep:
+                    break  # a sweeper may have taken the merged parts for leftovers
+        except OSError:
+            self._loaded = False
+            raise
+        staging.discard()
+        return False
+
+    def _create(self, staging: Staging, side: Side, fields: dict[str, Any], now_ns: int) -> bool:
+        """Create the next commit. False when another writer has its number."""
+        own = {
+            "format": DOCUMENT_FORMAT,
+            "number": self.number + 1,
+            "nonce": staging.nonce,
+            "written_at": at_us(now_ns // 1000),
+            "store": store_id(self.store),
+            "sweep": self.head.sweep if self.head else 0,
+        }
+        commit = Commit(**{**fields, **own})
+        path = layout.commit_file(*self.place, commit.number)
+        if not self.store.create(path, commit.encode()) and self._read_commit(commit.number).nonce != commit.nonce:
+            return False
+        self._head = _Head(commit, side)
+        self._publish(now_ns)
+        return True
+
+    def _publish(self, now_ns: int, *, again: bool = False) -> None:
+        """Refresh `experiment.json`, never to something older. That it fails is no failure of the commit: the next one tries again."""
+        if not self.head:
+            return
+        due = self._published_ns is None or now_ns - self._published_ns >= DOCUMENT_INTERVAL_NS
+        if not (self.store.local or due or again or self._published_state != self.head.document.state):
+            return
+        path = layout.document_file(*self.place)
+        with suppress(OSError):
+            if self._published_number(path) < self.number:
+                self.store.put(path, self._public_document(self.head).encode())
+            self._published_ns, self._published_state = now_ns, self.head.document.state
+
+    def _published_number(self, path: str) -> int:
+        try:
+            found = _COMMIT_FIELD.search(self.store.read(path), 0, 256)
+        except FileNotFoundError:
+            return 0
+        return int(found[1]) if found else 0
+
+    @staticmethod
+    def _public_document(head: Commit) -> PublicDocument:
+        live = {kind: tuple(part.path for part in head.parts.of(kind)) for kind in PART_KINDS}
+        fields = {name: getattr(head.document, name) for name in ExperimentDocument.model_fields}
+        return PublicDocument(commit=head.number, parts=live, side=head.side, **fields)
+
+    # -- Small things ---------------------------------------------------------------------------------------------------
+
+    def _claim_id(self) -> str:
+        key = claim_project(self.store, self.place.project).key
+        return f"{key}-{claim_number(self.store, *self.place)}"
+
+    def _state(self, source: str) -> SourceState:
+        commit, side = self._head
+        if commit and source in commit.sources:
+            return commit.sources[source]
+        return side.sources[source].state if source in side.sources else SourceState()
+
+    def _live(self, kind: PartKind) -> tuple[PartRecord, ...]:
+        return self.head.parts.of(kind) if self.head else ()
+
+    def _stored_points(self, kind: PartKind, channel: str) -> pa.Table:
+        return self.read(kind, [channel])
+
+    def _read_commit(self, number: int) -> Commit:
+        path = layout.commit_file(*self.place, number)
+        return Commit.decode(self.store.read(path), path)
+
+    def _read_side(self, name: str | None) -> Side:
+        if name is None:
+            return Side()
+        if self.head and self.head.side == name:
+            return self._head.side
+        path = f"{self.folder}/{name}"
+        return Side.decode(self.store.read(path), path)
+
+    def _result(self, sources: Collection[str]) -> CommitResult:
+        waiting = self.head.pending.values() if self.head else ()
+        watermarks = {source: self.watermark(source) for source in sources}
+        return CommitResult(self.number, watermarks, self.document, frozenset(waiting))
+
+    def _too_busy(self) -> CommitConflict:
+        return CommitConflict(f"other writers of {self.place.experiment} were first {ATTEMPTS_MAX} times in a row")

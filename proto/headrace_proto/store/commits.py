@@ -1,0 +1,174 @@
+"""A commit: one step of an experiment's chain, `commits/<20 digits>.json`. The highest number is the experiment.
+
+A commit is complete: whoever has read it needs no other commit. It is created only if absent, so of two writers who build on the
+same commit one wins; its `nonce` tells a writer whose answer was lost whether it was the one. It grows with what is *live*
+(channels, open sources, at most PARTS_MAX parts a kind), not with the experiment's age: closed sources and artifacts beyond
+their limits move to an immutable side file that the commit names.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Final, Literal
+
+from pydantic import Field
+
+from headrace_proto.store.documents import (
+    DOCUMENT_FORMAT,
+    ExperimentDocument,
+    FileRecord,
+    Record,
+    SourceRecord,
+
+    parse,
+)
+from headrace_proto.store.registers import Stamp
+
+Runs = tuple[tuple[int, int], ...]
+"""Whole numbers as (first, count) runs of consecutive ones: a source's tables are nearly always one run."""
+PartKind = Literal["numeric", "text", "image"]
+PART_KINDS: Final[tuple[PartKind, ...]] = ("numeric", "text", "image")
+
+
+class SourceState(Record):
+    """What the next batch of a source meets: its watermark and its words."""
+
+    position: int = 0
+    """Everything below is in the store, exactly once, but for the ranges that the source's record lists as lost."""
+    dead_at: int | None = None
+    """Observed dead when it had written this much; bytes beyond withdraw it."""
+    numbers: Runs = ()
+    """The channel numbers that it has defined, and in `channels`, one for one, what they mean: indices into `Commit.names`."""
+    channels: Runs = ()
+    schemas: dict[int, Runs] = {}
+    """Schema number -> channel numbers."""
+    files: Runs = ()
+    """Numbers of its spooled files that need no more bytes."""
+
+
+class PendingFile(Record):
+    """A spooled file that an event named and whose bytes are not in place yet."""
+
+    source: str
+    file: str
+    size: int
+    sha256: str
+    path: str
+    """Where it will lie, from the store's root."""
+    kind: Literal["artifact", "source", "text", "image", "refused"]
+    name: str = ""
+    """The artifact's path or the channel."""
+    stamp: Stamp
+
+
+class PartRecord(Record):
+    """One Parquet file."""
+
+    path: str
+    """From the experiment's folder."""
+    rows: int
+    bytes: int
+    level: int = 0
+    """How often its rows have been rewritten by compaction."""
+
+
+class Parts(Record):
+    """The live parts. What no commit lists is no part of the experiment."""
+
+    numeric: tuple[PartRecord, ...] = ()
+    text: tuple[PartRecord, ...] = ()
+    image: tuple[PartRecord, ...] = ()
+
+    def of(self, kind: PartKind) -> tuple[PartRecord, ...]:
+        """The parts of one kind, oldest first."""
+        parts: tuple[PartRecord, ...] = getattr(self, kind)
+        return parts
+
+
+class Ties(Record):
+    """Source and position of each channel's last point, to decide between points of one step and time."""
+
+    numeric: dict[str, tuple[str, int]] = {}
+    text: dict[str, tuple[str, int]] = {}
+    image: dict[str, tuple[str, int]] = {}
+
+
+class Stamps(Record):
+    """The stamps of the document's registers; one without a value is that of a removal."""
+
+    facts: dict[str, Stamp] = {}
+    params: dict[str, Stamp] = {}
+    properties: dict[str, Stamp] = {}
+    tags: dict[str, Stamp] = {}
+    artifacts: dict[str, Stamp] = {}
+    source_files: dict[str, Stamp] = {}
+
+
+class Commit(Record):
+    """One commit."""
+
+    format: int
+    number: int
+    nonce: str
+    written_at: datetime
+    store: str
+    """The store's id: a commit copied into another store is recognised."""
+    sweep: int = 0
+    """Counts the sweeps of unreferenced files. A part is valid only under the sweep that its writer knew."""
+    document: ExperimentDocument
+    parts: Parts = Field(default_factory=Parts)
+    dropped: tuple[str, ...] = ()
+    """Files, from the experiment's folder, that the commit before this one listed and this one does not. They stay for those
+    who still read that one; a sweep removes them later."""
+    side: str | None = None
+    """The side file, from the experiment's folder."""
+    sources: dict[str, SourceState] = {}
+    pending: dict[str, PendingFile] = {}
+    """`<source>/<file>` -> file whose bytes are on their way."""
+    names: tuple[str, ...] = ()
+    """Channel names; the sources' tables are indices into it."""
+    resets: dict[str, int] = {}
+    """Channel name -> microseconds since 1970: points up to then are hidden, also those still to come."""
+    stamps: Stamps = Field(default_factory=Stamps)
+    ties: Ties = Field(default_factory=Ties)
+
+    def encode(self) -> bytes:
+        """As it lies in the store."""
+        return self.model_dump_json(exclude_defaults=True).encode()
+
+    @classmethod
+    def decode(cls, data: bytes, what: str) -> Commit:
+        """Read one back. Raises `FormatUnknown` or `Corrupt`."""
+        return parse(cls, data, what)
+
+
+class ArchivedSource(Record):
+    """A source that has ended, as it was."""
+
+    record: SourceRecord
+    state: SourceState
+
+
+class ArchivedFile(Record):
+    """An artifact, or the stamp of its removal."""
+
+    record: FileRecord | None
+    stamp: Stamp
+
+
+class Side(Record):
+    """What no longer fits a commit. Immutable; a change is another side file, named by the next commit."""
+
+    format: int = DOCUMENT_FORMAT
+    sources: dict[str, ArchivedSource] = {}
+    artifacts: dict[str, ArchivedFile] = {}
+    source_files: dict[str, ArchivedFile] = {}
+
+    def encode(self) -> bytes:
+        """As it lies in the store."""
+        return self.model_dump_json().encode()
+
+    @classmethod
+    def decode(cls, data: bytes, what: str) -> Side:
+        """Read one back. Raises `FormatUnknown` or `Corrupt`."""
+        return parse(cls, data, what)

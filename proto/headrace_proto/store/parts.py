@@ -1,0 +1,229 @@
+"""Parts: the Parquet files that hold an experiment's points. Any tool reads them; ours reads only what it needs.
+
+numeric   channel, step, time, value
+text      channel, step, time, value, file        value is null where the text is too long for a row and lies in `file`
+image     channel, step, time, name, description, file, size, sha256
+
+Invariants
+1. A part never changes once a commit names it.
+2. Its rows are sorted by channel (as UTF-8 bytes), step and time; those that tie keep the order of their commits.
+3. A channel with ROW_GROUP_POINTS points or more has row groups of its own; smaller ones share. The footer's statistics find
+   them for any tool, and its entry `headrace.channels` lists each channel with its number of rows.
+
+Encodings, as measured on noisy float64 values at 20 Hz: BYTE_STREAM_SPLIT for step and value and DELTA_BINARY_PACKED for
+microseconds under zstd-3 take 8.6 bytes a point; a writer's defaults take 16.4.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import IO, Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from headrace_proto.errors import Corrupt, FormatUnknown
+from headrace_proto.limits import ROW_GROUP_POINTS
+from headrace_proto.store.backend import Store
+from headrace_proto.store.commits import PartKind
+from headrace_proto.store.sorting import series_order
+
+PART_FORMAT: Final = "1"
+ROW_GROUP_ROWS_MAX: Final = 16 * ROW_GROUP_POINTS
+"""A longer channel has several row groups: what a merge or a reader holds of one stays near 30 MiB."""
+ZSTD_LEVEL: Final = 3
+
+_CHANNEL: Final = pa.field("channel", pa.dictionary(pa.int32(), pa.string()), nullable=False)
+_STEP: Final = pa.field("step", pa.float64(), nullable=False)
+_TIME: Final = pa.field("time", pa.timestamp("us", "UTC"), nullable=False)
+_FILE: Final = pa.field("file", pa.string())
+
+NUMERIC: Final = pa.schema([_CHANNEL, _STEP, _TIME, pa.field("value", pa.float64(), nullable=False)])
+TEXT: Final = pa.schema([_CHANNEL, _STEP, _TIME, pa.field("value", pa.string()), _FILE])
+IMAGE: Final = pa.schema(
+    [
+        _CHANNEL,
+        _STEP,
+        _TIME,
+        pa.field("name", pa.string()),
+        pa.field("description", pa.string()),
+        _FILE,
+        pa.field("size", pa.int64()),
+        pa.field("sha256", pa.string()),
+    ]
+)
+SCHEMAS: Final[dict[PartKind, pa.Schema]] = {"numeric": NUMERIC, "text": TEXT, "image": IMAGE}
+
+_FORMAT_KEY: Final = b"headrace.format"
+_CHANNELS_KEY: Final = b"headrace.channels"
+_ENCODINGS: Final = {"step": "BYTE_STREAM_SPLIT", "time": "DELTA_BINARY_PACKED", "value": "BYTE_STREAM_SPLIT"}
+
+ChannelRows = list[tuple[str, int]]
+"""Each channel of a part with its number of rows, in order."""
+
+
+# -- Writing ------------------------------------------------------------------------------------------------------------
+
+
+def channel_rows(table: pa.Table) -> ChannelRows:
+    """The channels of a sorted table with their numbers of rows."""
+    counts: dict[str, int] = {}
+    for chunk in table["channel"].chunks:
+        names = chunk.dictionary.to_pylist()
+        for entry in pc.value_counts(chunk.indices).to_pylist():
+            name = names[entry["values"]]
+            counts[name] = counts.get(name, 0) + entry["counts"]
+    return sorted(counts.items())
+
+
+def row_group_sizes(channels: ChannelRows) -> list[int]:
+    """Rows of each row group: long channels have their own, short ones share.
+
+    >>> row_group_sizes([("a", 10), ("b", 70_000), ("c", 5)])
+    [10, 70000, 5]
+    """
+    sizes: list[int] = []
+    shared = 0
+    for _, rows in channels:
+        if rows < ROW_GROUP_POINTS and shared + rows <= 2 * ROW_GROUP_POINTS:
+            shared += rows
+            continue
+        sizes += [shared] if shared else []
+        shared = rows if rows < ROW_GROUP_POINTS else 0
+        if not shared:
+            sizes += [ROW_GROUP_ROWS_MAX] * (rows // ROW_GROUP_ROWS_MAX)
+            sizes += [rows % ROW_GROUP_ROWS_MAX] if rows % ROW_GROUP_ROWS_MAX else []
+    return sizes + ([shared] if shared else [])
+
+
+def encoded(kind: PartKind, table: pa.Table) -> bytes:
+    """A sorted table as a part's bytes."""
+    return b"".join(encoded_blocks(kind, [table], channel_rows(table)))
+
+
+def encoded_blocks(kind: PartKind, tables: Iterable[pa.Table], channels: ChannelRows) -> Iterator[bytes]:
+    """A part's bytes, block by block, from tables that together are sorted. Holds one row group at a time."""
+    sink = io.BytesIO()
+    with _writer(kind, sink) as writer:
+        for group in _regrouped(tables, row_group_sizes(channels)):
+            writer.write_table(group, row_group_size=max(group.num_rows, 1))
+            yield _drained(sink)
+        writer.add_key_value_metadata({_FORMAT_KEY: PART_FORMAT, _CHANNELS_KEY: json.dumps(channels)})
+    yield _drained(sink)
+
+
+def _writer(kind: PartKind, sink: IO[bytes]) -> pq.ParquetWriter:
+    schema = SCHEMAS[kind]
+    encodings = {name: way for name, way in _ENCODINGS.items() if name in schema.names and schema.field(name).type != pa.string()}
+    return pq.ParquetWriter(
+        sink,
+        schema,
+        compression="zstd",
+        compression_level=ZSTD_LEVEL,
+        use_dictionary=["channel"],
+        column_encoding=encodings,
+        write_page_checksum=True,
+    )
+
+
+def _drained(sink: io.BytesIO) -> bytes:
+    """What was written since the last call. The writer never goes back, so it need not be kept."""
+    block = sink.getvalue()
+    sink.seek(0)
+    sink.truncate()
+    return block
+
+
+def _regrouped(tables: Iterable[pa.Table], sizes: Sequence[int]) -> Iterator[pa.Table]:
+    """The same rows in tables of the given sizes."""
+    source = iter(tables)
+    held: list[pa.Table] = []
+    rows = 0
+    for size in sizes:
+        while rows < size:
+            table = next(source)
+            held.append(table)
+            rows += table.num_rows
+        joined = pa.concat_tables(held)
+        yield joined.slice(0, size)
+        held, rows = [joined.slice(size)], rows - size
+
+
+# -- Reading ------------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def opened(store: Store, path: str) -> Iterator[tuple[pq.ParquetFile, ChannelRows]]:
+    """A part and its channels. Raises `FormatUnknown` or `Corrupt`."""
+    with store.open(path) as file:
+        try:
+            part = pq.ParquetFile(file, read_dictionary=["channel"], pre_buffer=False, page_checksum_verification=True)
+        except pa.ArrowInvalid as error:
+            raise Corrupt(f"{path} is no Parquet file: {error}") from error
+        with part:
+            facts = part.metadata.metadata or {}
+            if facts.get(_FORMAT_KEY) != PART_FORMAT.encode():
+                raise FormatUnknown(f"{path} has format {facts.get(_FORMAT_KEY)!r}; this release knows {PART_FORMAT}")
+            yield part, [(name, rows) for name, rows in json.loads(facts[_CHANNELS_KEY])]
+
+
+def read(
+    store: Store, kind: PartKind, paths: Iterable[str], channels: Collection[str] | None = None
+) -> pa.Table:
+    """The points of some channels (all, if None) in parts, given oldest first; sorted as a part is."""
+    tables = [table for path in paths for table in _read_part(store, kind, path, channels)]
+    joined = pa.concat_tables([SCHEMAS[kind].empty_table(), *tables]).unify_dictionaries()
+    if len(tables) < 2:
+        return joined
+    order = series_order(channel_ranks(joined["channel"]), joined["step"].to_numpy(), times_us(joined))
+    return joined if order is None else joined.take(order)
+
+
+def _read_part(store: Store, kind: PartKind, path: str, channels: Collection[str] | None) -> list[pa.Table]:
+    with opened(store, path) as (part, rows):
+        names = SCHEMAS[kind].names
+        if channels is None:
+            return [part.read(columns=names).cast(SCHEMAS[kind])]
+        ranges = _wanted_ranges(rows, channels)
+        found = []
+        first = 0
+        for group in range(part.num_row_groups):
+            end = first + part.metadata.row_group(group).num_rows
+            mine = [(max(a, first), min(b, end)) for a, b in ranges if a < end and first < b]
+            if mine:
+                table = part.read_row_group(group, columns=names).cast(SCHEMAS[kind])
+                found += [table.slice(a - first, b - a) for a, b in mine]
+            first = end
+        return found
+
+
+def _wanted_ranges(rows: ChannelRows, channels: Collection[str]) -> list[tuple[int, int]]:
+    ranges = []
+    first = 0
+    for name, count in rows:
+        if name in channels:
+            ranges.append((first, first + count))
+        first += count
+    return ranges
+
+
+def channel_ranks(channel: pa.ChunkedArray) -> NDArray[np.int32]:
+    """For each row the place of its channel among the sorted names. The dictionaries must be unified."""
+    if not channel.num_chunks:
+        return np.empty(0, np.int32)
+    names = channel.chunk(0).dictionary.to_pylist()
+    rank = np.empty(len(names), np.int32)
+    rank[sorted(range(len(names)), key=names.__getitem__)] = np.arange(len(names))
+    return rank[np.concatenate([chunk.indices.to_numpy() for chunk in channel.chunks])]
+
+
+def times_us(table: pa.Table) -> NDArray[np.int64]:
+    """The times as microseconds since 1970."""
+    times: NDArray[np.int64] = table["time"].cast(pa.int64()).to_numpy()
+    return times
