@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from binascii import crc32
-from hashlib import md5, sha256
 from typing import Any, Final
 
 from headrace_proto.limits import TOKENS
@@ -20,6 +19,8 @@ def random_id() -> str:
 
 def project_id(name: str) -> str:
     """A project's id, known without a network because it is derived from `workspace/name`."""
+    from hashlib import sha256  # not above: it loads OpenSSL, 2 ms of every trainer's import
+
     return sha256(f"headrace project {name}".encode()).hexdigest()[:ID_LENGTH]
 
 
@@ -28,6 +29,8 @@ def derived_id(project: str, key: str) -> str:
 
     The first 128 bits of sha256(project id + ':' + key).
     """
+    from hashlib import sha256
+
     return sha256(f"{project_id(project)}:{key}".encode()).hexdigest()[:ID_LENGTH]
 
 
@@ -40,6 +43,7 @@ def statepoint_id(params: dict[str, Any]) -> str:
     '81c9d4e753d6d76901b3987454967b84'
     """
     import json
+    from hashlib import md5
 
     return md5(json.dumps(params, sort_keys=True).encode(), usedforsecurity=False).hexdigest()
 

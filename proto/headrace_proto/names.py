@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from hashlib import sha256
 from typing import Any, Final
 
 from headrace_proto.errors import InvalidName
@@ -106,6 +105,7 @@ def path_part(name: str) -> str:
     >>> path_part("loss"), path_part("val/misread digits")
     ('loss', 'val%2Fmisread%20digits')
     """
+    from hashlib import sha256
     from urllib.parse import quote
 
     quoted = quote(name, safe="")

@@ -262,6 +262,12 @@ class JournalWriter(Tape):
         finally:
             self._release()
 
+    def positions(self) -> dict[str, int]:
+        """The sources that this process writes through this handle, each with its position; none in a child that has not logged."""
+        if self._pid != os.getpid():
+            return {}
+        return {self.source: self.position} | (self._second.positions() if self._second is not None else {})
+
     def latest(self) -> dict[str, float]:
         """The value that this process logged last of each numeric channel, in no order of steps.
 

@@ -1,0 +1,118 @@
+"""Joining an experiment that another process, or this one, has begun.
+
+HEADRACE_EXPERIMENT names the experiment that a process inherits: its id, its project, its owner's source and its home, each
+behind a '|'. `create_experiment` sets it for the children of a process; only `attach` reads it.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Final, NamedTuple
+
+from headrace import ends
+from headrace.experiment import Experiment
+from headrace.identity import attaching_facts, headers
+from headrace.live.handle import Origin
+from headrace.live.known import Known, known_from_journal
+from headrace_proto.errors import ExperimentNotFound
+from headrace_proto.events import Role
+from headrace_proto.home import Home, store_url
+from headrace_proto.ids import is_id
+from headrace_proto.names import project_name
+
+VARIABLE: Final = "HEADRACE_EXPERIMENT"
+
+
+class Inherited(NamedTuple):
+    """What HEADRACE_EXPERIMENT says."""
+
+    experiment: str
+    project: str
+    source: str
+    home: str
+
+    def __str__(self) -> str:
+        return "|".join(self)
+
+
+def inherited() -> Inherited | None:
+    """The experiment that this process inherits, if it does."""
+    parts = os.environ.get(VARIABLE, "").split("|", 3)
+    if len(parts) != len(Inherited._fields) or not is_id(parts[0]):
+        return None
+    return Inherited(*parts)
+
+
+def attach(
+    internal_id: str | None = None, *, owner: bool = False, rank: int | None = None, label: str | None = None
+) -> Experiment:
+    """Join an experiment, as one more of its processes.
+
+    Args:
+        internal_id: The experiment; by default the one that HEADRACE_EXPERIMENT names, as `create_experiment` sets it for child
+            processes. One that this node's home does not know is joined through `Project.attach`.
+        owner: Take it over: its state is *running* again, and from now on this process decides it.
+        rank: This process's number in a distributed run; its failure is then the experiment's.
+        label: A name by which readers tell this process's points from others'.
+
+    Raises:
+        ExperimentNotFound: no id was given and none is inherited, or the home does not know it.
+    """
+    if internal_id in ends.live and not owner and rank is None and label is None:
+        return ends.live[internal_id]
+    given = inherited()
+    if given is not None and internal_id in (None, given.experiment):
+        return attach_to(
+            Home(given.home), given.project, given.experiment, given.source, owner=owner, rank=rank, label=label
+        )
+    if internal_id is None:
+        raise ExperimentNotFound(
+            f"no experiment to attach to: give its internal_id, or set {VARIABLE} as create_experiment does"
+        )
+    home = Home()
+    header = next((header for header in headers(home) if header.experiment == internal_id), None)
+    if header is None:
+        raise ExperimentNotFound(
+            f"{home!r} knows no experiment {internal_id!r:.80}: attach through its project, init('workspace/name').attach(...)"
+        )
+    return attach_to(home, header.project, internal_id, None, owner=owner, rank=rank, label=label)
+
+
+def attach_to(
+    home: Home,
+    project: str,
+    experiment: str,
+    source: str | None = None,
+    *,
+    owner: bool = False,
+    rank: int | None = None,
+    label: str | None = None,
+    store: str | None = None,
+    direct: bool = False,
+    on_error: str = "raise",
+) -> Experiment:
+    """Join the experiment of `project`; what `source`, its owner, has said of it is known from the beginning."""
+    if not is_id(experiment):
+        raise ExperimentNotFound(
+            f"{experiment!r:.80} is no internal id: it has 32 hexadecimal digits, `Experiment.internal_id`"
+        )
+    running = ends.live.get(experiment)
+    if running is not None and not owner and rank is None and label is None:
+        return running
+    source = source or _owner_source(home, experiment)
+    facts = attaching_facts(owner, rank, label, source or "")
+    known = known_from_journal(home, source) if source else Known()
+    origin = Origin(home, project_name(project), experiment, facts, store_url(store, home), direct, on_error)
+    return Experiment(origin, known)
+
+
+def _owner_source(home: Home, experiment: str) -> str | None:
+    owners = [one for one in headers(home) if one.experiment == experiment and one.role == Role.OWNER]
+    return max(owners, key=lambda header: header.created_ns).source if owners else None
+
+
+def reattach(
+    home: str, project: str, experiment: str, source: str, store: str, direct: bool, on_error: str
+) -> Experiment:
+    """What a pickled handle becomes: itself in the process that pickled it, one more source in another."""
+    return attach_to(Home(home), project, experiment, source, store=store, direct=direct, on_error=on_error)

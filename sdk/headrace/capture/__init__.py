@@ -1,0 +1,5 @@
+"""What is recorded without being asked for: output, uncaught exceptions, a logger's records, the repository, the sources.
+
+Each part is a plain function or class over the standard library, imports what it needs only when it is used, and never
+raises into the program that it watches.
+"""

@@ -1,0 +1,112 @@
+"""What an experiment is created with, checked, and as the events that say so."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from headrace.values import optional_text, parameters, property_text
+from headrace_proto import names
+from headrace_proto.errors import InvalidValue
+from headrace_proto.events import Kind, pack
+from headrace_proto.limits import INLINE_BYTES_MAX
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+UNTITLED: Final = "Untitled"
+"""Neptune's name for an experiment without one."""
+_FACTS_BYTES_MAX: Final = INLINE_BYTES_MAX // 2
+"""Of params, properties and tags in one event each; more follow in events of their own."""
+
+
+class Definition(NamedTuple):
+    """The facts of a new experiment."""
+
+    name: str
+    description: str
+    params: dict[str, Any]
+    properties: dict[str, str]
+    tags: tuple[str, ...]
+    author: str | None
+    hostname: str
+    key: str | None
+    created_ns: int
+
+    def events(self) -> Iterator[tuple[Any, ...]]:
+        """CREATE, and what does not fit into it."""
+        params = list(_bounded(self.params.items()))
+        properties = list(_bounded(self.properties.items()))
+        tags = list(_bounded(self.tags))
+        facts = {
+            "name": self.name,
+            "description": self.description,
+            "params": dict(params[0]),
+            "properties": dict(properties[0]),
+            "tags": tags[0],
+            "author": self.author,
+            "hostname": self.hostname,
+            "key": self.key,
+            "created_ns": self.created_ns,
+        }
+        yield (Kind.CREATE, self.created_ns, facts)
+        for some in params[1:]:
+            yield (Kind.PARAMETERS, self.created_ns, dict(some))
+        for some in properties[1:]:
+            for name, text in some:
+                yield (Kind.PROPERTY, self.created_ns, name, text)
+        for some in tags[1:]:
+            yield (Kind.TAGS, self.created_ns, some, [])
+
+
+def _bounded(items: Iterable[Any]) -> Iterator[list[Any]]:
+    """`items` in lists whose encoding stays below the limit; at least one list."""
+    gathered: list[Any] = []
+    size = 0
+    for item in items:
+        item_size = len(pack(Kind.CREATE, item))
+        if gathered and size + item_size > _FACTS_BYTES_MAX:
+            yield gathered
+            gathered, size = [], 0
+        gathered.append(item)
+        size += item_size
+    yield gathered
+
+
+def define(
+    name: str | None,
+    description: str | None,
+    params: Mapping[str, Any] | None,
+    properties: Mapping[str, Any] | None,
+    tags: Iterable[str] | None,
+    *,
+    author: str | None,
+    hostname: str,
+    key: str | None,
+    created_ns: int,
+) -> Definition:
+    """The definition that these arguments make. Raises `InvalidName` or `InvalidValue` for the first that is wrong."""
+    return Definition(
+        name=optional_text("the experiment's name", name) or UNTITLED,
+        description=optional_text("the description", description) or "",
+        params=parameters(params or {}),
+        properties=checked_properties(properties or {}),
+        tags=checked_tags(tags or ()),
+        author=optional_text("the author", author),
+        hostname=hostname,
+        key=key,
+        created_ns=created_ns,
+    )
+
+
+def checked_properties(given: Any) -> dict[str, str]:
+    """A mapping of properties, checked."""
+    if not hasattr(given, "items"):
+        raise InvalidValue(f"properties must be a mapping of names to values, not {given!r:.80}")
+    return {names.key(name): property_text(name, value) for name, value in given.items()}
+
+
+def checked_tags(given: Any) -> tuple[str, ...]:
+    """Tags by Neptune's rule, each once, in order."""
+    if isinstance(given, str) or not hasattr(given, "__iter__"):
+        raise InvalidValue(f"tags must be a list of str, not {given!r:.80}: write [{given!r:.40}]")
+    return tuple(dict.fromkeys(names.tag(tag) for tag in given))

@@ -1,0 +1,176 @@
+"""How a process ends, and what that means for the experiments that it logs to.
+
+| the process                                    | its source ends as                                                    |
+|------------------------------------------------|-----------------------------------------------------------------------|
+| runs to its end, or `sys.exit(0)`              | succeeded                                                             |
+| an exception that nobody caught                | failed, with the traceback                                            |
+| KeyboardInterrupt that nobody caught           | aborted                                                               |
+| `sys.exit(3)`, `sys.exit("message")`           | failed                                                                |
+| a child of multiprocessing ends                | by the same rules (it skips atexit)                                   |
+| `os._exit`, a signal, a crash                  | not by us: the agent sees that the lock is free, and reports a death  |
+
+Nothing here ends an experiment while the process lives: threads that go on after the main one has failed may still log. A bare
+`raise SystemExit(3)` cannot be seen by any hook of CPython: outside of `with` it counts as a success.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+from _thread import get_ident
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
+
+from headrace.warning import warn
+from headrace_proto.events import Outcome
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from headrace.experiment import Experiment
+
+
+class Ending(NamedTuple):
+    """How something ended: an outcome of `headrace_proto.events.Outcome`, and what to say about it."""
+
+    outcome: str = Outcome.SUCCEEDED
+    detail: str | None = None
+
+
+live: Final[dict[str, Experiment]] = {}
+"""The experiments that this process logs to, by internal id, in the order of their beginning."""
+
+_uncaught: Ending | None = None
+_hooked = False
+_finalized_in: int | None = None
+
+
+def ending_of(error: BaseException | None) -> Ending:
+    """What an exception that ends a block or a process means."""
+    if error is None or (isinstance(error, SystemExit) and error.code in (None, 0)):
+        return Ending()
+    import traceback
+
+    text = "".join(traceback.format_exception(error))
+    return Ending(Outcome.ABORTED if isinstance(error, KeyboardInterrupt) else Outcome.FAILED, text)
+
+
+def enter(experiment: Experiment) -> None:
+    """Take care of the experiment's end from now on."""
+    live[experiment.internal_id] = experiment
+    _hook()
+    finish_with_multiprocessing()
+
+
+def leave(experiment: Experiment) -> None:
+    """It has ended."""
+    if live.get(experiment.internal_id) is experiment:
+        del live[experiment.internal_id]
+
+
+def _hook() -> None:
+    global _hooked
+    if _hooked:
+        return
+    _hooked = True
+    import threading
+
+    atexit.register(_at_exit)
+    os.register_at_fork(after_in_child=_forget_uncaught)
+    hook, thread_hook = sys.excepthook, threading.excepthook
+
+    def excepthook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        _note(error)
+        hook(kind, error, trace)
+
+    def thread_excepthook(args: threading.ExceptHookArgs) -> None:
+        if args.exc_value is not None and not isinstance(args.exc_value, SystemExit):
+            _record(ending_of(args.exc_value).detail or "")
+        thread_hook(args)
+
+    sys.excepthook, threading.excepthook = excepthook, thread_excepthook
+    sys.exit = _exit
+
+
+def _note(error: BaseException) -> None:
+    """An exception is on its way out of the program (or, at a prompt, only out of a line of it)."""
+    global _uncaught
+    from headrace.capture.notebook import is_interactive
+
+    ending = ending_of(error)
+    _record(ending.detail or "")
+    if not is_interactive():
+        _uncaught = ending
+
+
+def _record(traceback: str) -> None:
+    for experiment in tuple(live.values()):
+        experiment.record_exception(traceback)
+
+
+def _forget_uncaught() -> None:
+    global _uncaught
+    _uncaught = None
+
+
+# -- sys.exit -----------------------------------------------------------------------------------------------------------
+
+
+class _Witness:
+    """Rides on a SystemExit, and is freed with it: below no Python frame only when the interpreter itself handled it."""
+
+    def __init__(self, status: Any) -> None:
+        self._status: Final = status
+        self._process: Final = os.getpid()
+        self._thread: Final = get_ident()
+
+    def __del__(self) -> None:
+        global _uncaught
+        try:
+            sys._getframe(1)  # noqa: SLF001 - whether anybody is there is the question
+        except ValueError:
+            if self._process == os.getpid() and self._thread == _main_thread():
+                _uncaught = Ending(Outcome.FAILED, f"SystemExit: {self._status}")
+
+
+def _main_thread() -> int | None:
+    import threading
+
+    return threading.main_thread().ident
+
+
+def _system_exit(status: Any) -> SystemExit:
+    leaving = SystemExit() if status is None else SystemExit(status)
+    if status not in (None, 0):
+        leaving._headrace = _Witness(status)  # type: ignore[attr-defined] # noqa: SLF001
+    return leaving
+
+
+def _exit(status: Any = None, /) -> NoReturn:
+    """Exit the interpreter by raising SystemExit(status)."""
+    raise _system_exit(status)  # in no variable: the traceback would keep it alive
+
+
+# -- The end -------------------------------------------------------------------------------------------------------------
+
+
+def _at_exit() -> None:
+    _finish(_uncaught or Ending())
+
+
+def _finish(ending: Ending) -> None:
+    for experiment in reversed(tuple(live.values())):
+        try:
+            experiment.finish_with_process(ending)
+        except Exception as error:  # the exit, and the other experiments' ends, must go on
+            warn(f"experiment {experiment.internal_id} was not ended: {error}")
+
+
+def finish_with_multiprocessing() -> None:
+    """In a child of multiprocessing, end with it. Nothing is imported: without multiprocessing there is no such child."""
+    global _finalized_in
+    process, util = sys.modules.get("multiprocessing.process"), sys.modules.get("multiprocessing.util")
+    if process is None or util is None or process.parent_process() is None or _finalized_in == os.getpid():
+        return
+    _finalized_in = os.getpid()
+    util.Finalize(None, lambda: _finish(ending_of(sys.exc_info()[1])), exitpriority=100)

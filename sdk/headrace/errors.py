@@ -1,0 +1,53 @@
+"""Every error that Headrace raises on purpose; see each one's base for the built-in that also catches it."""
+
+from __future__ import annotations
+
+from headrace_proto.errors import (
+    AlreadyRunning,
+    ArtifactNotFound,
+    ChannelNotFound,
+    ChannelTypeMismatch,
+    CommitConflict,
+    ConfigError,
+    Corrupt,
+    ExperimentExists,
+    ExperimentNotFound,
+    ExperimentStopped,
+    FormatUnknown,
+    HeadraceError,
+    HomeUnusable,
+    InvalidName,
+    InvalidValue,
+    MissingExtra,
+    ProjectNotFound,
+    SaveError,
+    StaleRead,
+    StoreUnsuitable,
+    TelemetryWarning,
+    UnknownStore,
+)
+
+__all__ = [
+    "AlreadyRunning",
+    "ArtifactNotFound",
+    "ChannelNotFound",
+    "ChannelTypeMismatch",
+    "CommitConflict",
+    "ConfigError",
+    "Corrupt",
+    "ExperimentExists",
+    "ExperimentNotFound",
+    "ExperimentStopped",
+    "FormatUnknown",
+    "HeadraceError",
+    "HomeUnusable",
+    "InvalidName",
+    "InvalidValue",
+    "MissingExtra",
+    "ProjectNotFound",
+    "SaveError",
+    "StaleRead",
+    "StoreUnsuitable",
+    "TelemetryWarning",
+    "UnknownStore",
+]

@@ -1,0 +1,154 @@
+"""The live experiment: what a training loop holds."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from headrace import ends
+from headrace.live.facts import Facts
+from headrace.live.files import Files
+from headrace.live.life import Life
+from headrace.live.reads import Reads
+from headrace.live.series import Series
+from headrace_proto.events import Kind, Outcome, Role
+from headrace_proto.names import artifact_path
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from headrace.git import GitInfo, Inquiry
+    from headrace.live.handle import Origin
+    from headrace.live.known import Known
+    from headrace_proto.journal import SourceFacts
+
+
+class Capture(NamedTuple):
+    """What is recorded of a process without being asked for."""
+
+    stdout: bool = False
+    stderr: bool = False
+    logger: Any = None
+    exceptions: bool = True
+
+
+class Experiment(Series, Facts, Files, Reads, Life):
+    """One experiment, being logged to by this process. Made by `Project.create_experiment` and `headrace.attach`.
+
+    Every call writes to this process's own journal and returns: it needs no network, no server and no thread. What it has written
+    survives the process. All calls may be made from any thread and from signal handlers; a forked child, or a process that a
+    handle is pickled to, logs to the same experiment as a source of its own.
+    """
+
+    def __init__(
+        self,
+        origin: Origin,
+        known: Known,
+        definition: Iterable[tuple[Any, ...]] = (),
+        capture: Capture = Capture(),  # noqa: B008 - immutable
+    ) -> None:
+        events: Final = tuple(definition)
+
+        def first_events(facts: SourceFacts) -> Iterable[tuple[Any, ...]]:
+            if facts.role == Role.OWNER:
+                return events
+            ends.finish_with_multiprocessing()  # a forked child has logged for the first time
+            return ()
+
+        super().__init__(origin, known, first_events)
+        self._handle_exceptions: Final = capture.exceptions
+        self._inquiry: Inquiry | None = None
+        self._git: dict[str, Any] = {}
+        self._releases: list[Callable[[], None]] = []
+        self._inherited: str | None = None
+        self._inherited_before: str | None = None
+        ends.enter(self)
+        self._capture(capture)
+
+    def _capture(self, capture: Capture) -> None:
+        from functools import partial
+
+        from headrace.capture.notebook import in_notebook
+
+        for name in ("stdout", "stderr"):
+            if getattr(capture, name) and not in_notebook():
+                from headrace.capture import streams
+
+                self._releases.append(streams.capture(name, partial(self._log_line, name)))
+        if capture.logger is not None:
+            from headrace.capture.logs import capture_logger
+
+            self._releases.append(capture_logger(capture.logger, partial(self._log_line, "logger")))
+
+    def let_inherit(self) -> None:
+        """Name this experiment to the processes that this one starts, until it ends."""
+        from headrace.attaching import VARIABLE, Inherited
+
+        origin = self._origin
+        self._inherited = str(Inherited(self.internal_id, origin.project, self._writer.source, origin.home.root))
+        self._inherited_before = os.environ.get(VARIABLE)
+        os.environ[VARIABLE] = self._inherited
+
+    def _let_inherit_no_more(self) -> None:
+        from headrace.attaching import VARIABLE
+
+        if self._inherited is None or os.environ.get(VARIABLE) != self._inherited:
+            return
+        if self._inherited_before is None:
+            del os.environ[VARIABLE]
+        else:
+            os.environ[VARIABLE] = self._inherited_before
+
+    # -- What is known of the code -----------------------------------------------------------------------------------------
+
+    def note_sources(self, patterns: str | Iterable[str] | None) -> None:
+        """Keep the run's source files, and which script it is."""
+        from headrace.sources import entry_point, source_files
+
+        script = entry_point()
+        if script:
+            self._event(Kind.FACTS, {"entrypoint": os.path.basename(script)})
+        for file in source_files(patterns, self._origin.home.root):
+            self._keep_path(file.path, artifact_path(file.name), "source")
+
+    def note_git(self, given: GitInfo | bool | None) -> None:
+        """Keep what is known of the repository: what is `given`, else, unless that is False, what lies above the script."""
+        if given is False:
+            return
+        from headrace import git
+
+        info, self._inquiry = git.look(given if isinstance(given, git.GitInfo) else None)
+        self._git = {name: value for name, value in info._asdict().items() if value is not None}
+        if self._git:
+            self._event(Kind.FACTS, {"git": self._git})
+
+    def _before_end(self) -> None:
+        self._let_inherit_no_more()
+        for release in self._releases:
+            release()
+        self._releases = []
+        if self._inquiry is not None:
+            answer = self._inquiry.answer()
+            self._inquiry.close()
+            self._inquiry = None
+            if answer:
+                self._event(Kind.FACTS, {"git": {**self._git, **answer}})
+
+    # -- The end -----------------------------------------------------------------------------------------------------------
+
+    def finish_with_process(self, ending: ends.Ending) -> None:
+        """As `Life`, but when exceptions are not to be handled, one leaves the source unclosed, as a kill would."""
+        if ending.outcome == Outcome.SUCCEEDED or self._handle_exceptions:
+            super().finish_with_process(ending)
+        else:
+            self._silent = True
+            self._end(ending, close=False)
+
+    def record_exception(self, traceback: str) -> None:
+        """As `Life`, when exceptions are to be handled."""
+        if self._handle_exceptions:
+            super().record_exception(traceback)
+
+    def _end(self, ending: ends.Ending, *, close: bool = True) -> None:
+        super()._end(ending, close=close)
+        self._point = self._row = self._point_at = self._refuse_stopped

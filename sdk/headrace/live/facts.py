@@ -1,0 +1,130 @@
+"""Facts: parameters, properties, tags. Answered from memory, at once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from headrace.definition import checked_tags
+from headrace.live.handle import Handle, reported
+from headrace.values import parameters, property_text
+from headrace_proto import names
+from headrace_proto.errors import InvalidValue
+from headrace_proto.events import Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+
+class Facts(Handle):
+    """The calls that change what is known of an experiment, and those that ask for it."""
+
+    @property
+    def name(self) -> str:
+        """The experiment's name, as far as this process knows it."""
+        return self._known.name
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The parameters: those given at creation, and those that this process has added."""
+        return {**self._known.fixed, **self._known.added}
+
+    @property
+    def properties(self) -> dict[str, str]:
+        """The properties."""
+        return dict(self._known.properties)
+
+    @property
+    def tags(self) -> list[str]:
+        """The tags, in the order in which they came."""
+        return list(self._known.tags)
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The value that this process logged last, of each numeric channel."""
+        return self._writer.latest()
+
+    def get_parameters(self) -> dict[str, Any]:
+        """`params`, as Neptune asks for them."""
+        return self.params
+
+    def get_properties(self) -> dict[str, str]:
+        """`properties`, as Neptune asks for them."""
+        return self.properties
+
+    def get_tags(self) -> list[str]:
+        """`tags`, as Neptune asks for them."""
+        return self.tags
+
+    def get_logs(self) -> dict[str, float | str | None]:
+        """Each channel that this process has logged to, with its last value: a number, the beginning of a text, None for images."""
+        return {**self._writer.latest(), **self._known.others}
+
+    def log_parameter(self, name: str, value: Any) -> None:
+        """Add a parameter; see `log_parameters`."""
+        self.log_parameters({name: value})
+
+    @reported
+    def log_parameters(self, params: Mapping[str, Any], flatten: str | None = None) -> None:
+        """Add parameters. One given at creation is fixed: giving it again with the same value does nothing.
+
+        Args:
+            params: Names and values: numbers, texts, lists and mappings of them. Anything else is kept as its text.
+            flatten: Between the names of nested parameters: with "/", `{"adam": {"lr": 1}}` adds `adam/lr`.
+
+        Raises:
+            InvalidValue: a parameter of the experiment's creation would change.
+        """
+        given = parameters(_flat(params, flatten) if flatten is not None else params)
+        for name, value in given.items():
+            if name in self._known.fixed and self._known.fixed[name] != value:
+                raise InvalidValue(
+                    f"the parameter {name!r} was fixed at creation as {self._known.fixed[name]!r:.80}: log {value!r:.80} under "
+                    "another name, or as a property"
+                )
+        new = {name: value for name, value in given.items() if name not in self._known.fixed}
+        for name, value in new.items():
+            self._event(Kind.PARAMETERS, {name: value})
+            self._known.added[name] = value
+
+    @reported
+    def set_property(self, key: str, value: Any) -> None:
+        """Set a property to the text of `value`."""
+        name, text = names.key(key), property_text(str(key), value)
+        self._event(Kind.PROPERTY, name, text)
+        self._known.properties[name] = text
+
+    @reported
+    def remove_property(self, key: str) -> None:
+        """Remove a property. One that is not set is none the more there."""
+        self._event(Kind.PROPERTY, names.key(key), None)
+        self._known.properties.pop(key, None)
+
+    @reported
+    def append_tag(self, tag: str | Iterable[str], *tags: str) -> None:
+        """Add tags: `append_tag("a")`, `append_tag("a", "b")` or `append_tag(["a", "b"])`, of letters, digits and '-'."""
+        added = checked_tags(([tag] if isinstance(tag, str) else [*tag]) + list(tags))
+        self._event(Kind.TAGS, list(added), [])
+        for one in added:
+            self._known.tags[one] = None
+
+    def append_tags(self, tag: str | Iterable[str], *tags: str) -> None:
+        """`append_tag`, as Neptune also calls it."""
+        self.append_tag(tag, *tags)
+
+    @reported
+    def remove_tag(self, tag: str) -> None:
+        """Remove a tag. One that the experiment does not have is ignored."""
+        self._event(Kind.TAGS, [], [names.stored_tag(tag)])
+        self._known.tags.pop(tag, None)
+
+
+def _flat(params: Any, separator: str, prefix: str = "") -> dict[str, Any]:
+    if not hasattr(params, "items"):
+        raise InvalidValue(f"parameters must be a mapping of names to values, not {params!r:.80}")
+    flat: dict[str, Any] = {}
+    for name, value in params.items():
+        if isinstance(value, dict) and value:
+            flat.update(_flat(value, separator, f"{prefix}{name}{separator}"))
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat

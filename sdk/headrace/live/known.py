@@ -1,0 +1,68 @@
+"""What a process knows of an experiment that it logs to: what it was created with, and what this process has changed since."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+import msgpack
+
+from headrace_proto.errors import HeadraceError
+from headrace_proto.events import Kind
+from headrace_proto.journal import JournalReader
+from headrace_proto.limits import INLINE_BYTES_MAX
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from headrace_proto.home import Home
+
+TEXT_CHARACTERS_KEPT: Final = 255
+"""Of a text channel's last value, as a leaderboard shows them."""
+_SETTLE_S: Final = 0.002
+
+
+class Known:
+    """Facts of one experiment. Only single operations on dicts change it, which threads and signal handlers cannot tear."""
+
+    def __init__(self, facts: dict[str, Any] | None = None) -> None:
+        """`facts` are those of a CREATE event."""
+        facts = facts or {}
+        self.name: str = facts.get("name") or ""
+        self.description: str = facts.get("description") or ""
+        self.author: str | None = facts.get("author")
+        self.hostname: str | None = facts.get("hostname")
+        self.created_ns: int | None = facts.get("created_ns")
+        self.fixed: Final[dict[str, Any]] = dict(facts.get("params") or {})
+        self.added: Final[dict[str, Any]] = {}
+        self.properties: Final[dict[str, str]] = dict(facts.get("properties") or {})
+        self.tags: Final[dict[str, None]] = dict.fromkeys(facts.get("tags") or ())
+        self.others: Final[dict[str, str | None]] = {}  # text channels with their last value; image channels with None
+
+
+def known_from_journal(home: Home, source: str) -> Known:
+    """What the journal of `source`, an experiment's owner on this node, begins with; nothing when it cannot be read."""
+    try:
+        reader = JournalReader(home.journal(source))
+    except (OSError, HeadraceError):
+        return Known()
+    try:
+        for kind, *fields in _first_events(reader):
+            if kind == Kind.CREATE:
+                return Known(fields[1])
+    except (ValueError, IndexError, TypeError, AttributeError):
+        pass  # whatever lies there, attaching goes on without it
+    finally:
+        reader.close()
+    return Known()
+
+
+def _first_events(reader: JournalReader) -> Iterator[list[Any]]:
+    reader.poll(time.monotonic_ns())
+    time.sleep(_SETTLE_S)
+    reader.poll(time.monotonic_ns())
+    data = reader.read(0, 2 * INLINE_BYTES_MAX)
+    if isinstance(data, bytes):
+        unpacker = msgpack.Unpacker(max_buffer_size=len(data), strict_map_key=False)
+        unpacker.feed(data)
+        yield from unpacker

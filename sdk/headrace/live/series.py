@@ -1,0 +1,237 @@
+"""Series: metrics, texts, images."""
+
+from __future__ import annotations
+
+from time import time_ns
+from typing import TYPE_CHECKING, Any, SupportsFloat, SupportsIndex, TypeAlias, overload
+
+from headrace.live.handle import Handle, reported
+from headrace.live.known import TEXT_CHARACTERS_KEPT
+from headrace.live.order import OrderWatch
+from headrace.spool import SpoolFull
+from headrace.values import has_place, optional_text, step_number, text_value, timestamp_ns
+from headrace_proto import names
+from headrace_proto.errors import InvalidValue
+from headrace_proto.events import ChannelType, Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from headrace.live.handle import Origin
+    from headrace.live.known import Known
+    from headrace_proto.journal.tape import FirstEvents
+
+Number: TypeAlias = SupportsFloat | SupportsIndex
+"""What a metric's value or step may be: int, float, bool, a NumPy number, a tensor of one element."""
+
+
+class Series(Handle):
+    """The calls that log points."""
+
+    def __init__(self, origin: Origin, known: Known, first_events: FirstEvents | None = None) -> None:
+        super().__init__(origin, known, first_events)
+        self._point: Callable[[str, Any, Any, int], None] = self._writer.point
+        self._row = self._writer.row
+        self._point_at: Callable[[str, Any, Any, int], None] = OrderWatch(self._point, self._end_watch)
+
+    def _end_watch(self) -> None:
+        self._point_at = self._point
+
+    @overload
+    def log_metric(
+        self, name: str, value: Number, /, *, step: Number | None = None, timestamp: float | None = None
+    ) -> None: ...
+
+    @overload
+    def log_metric(self, name: str, x: Number | None, y: Number, timestamp: float | None = None) -> None: ...
+
+    def log_metric(self, name: str, x: Any, y: Any = None, timestamp: float | None = None, *, step: Any = None) -> None:
+        """Log a number: `log_metric("loss", 0.5)`, `log_metric("loss", 0.5, step=3)` or `log_metric("loss", 3, 0.5)`.
+
+        Without a step the channel counts up by itself, over all processes that log to it. Steps may come in any order. NaN and
+        infinite values are values; a step that is NaN or infinite is dropped, counted and warned about once.
+
+        Args:
+            name: The channel. It comes into being with its first point.
+            x: The value; or, when `y` is given, the step.
+            y: The value.
+            timestamp: Unix time in seconds; now, when it is not given.
+            step: The step of a single positional value.
+
+        Raises:
+            InvalidName: `name` is no name.
+            InvalidValue: the value or the step is no number.
+            ChannelTypeMismatch: this process logs `name` as texts or images.
+            ExperimentStopped: after `stop()`.
+        """
+        try:
+            if y is None:
+                self._point(name, step, x, time_ns() if timestamp is None else timestamp_ns(timestamp))
+            elif step is None:
+                self._point_at(name, x, y, time_ns() if timestamp is None else timestamp_ns(timestamp))
+            else:
+                raise TypeError(
+                    f"log_metric({name!r}, ...) takes the step either as `step=` or before the value, not both"
+                )
+        except Exception as error:
+            self._refuse(error)
+
+    def log_metrics(
+        self, values: Mapping[str, Number], step: Number | None = None, timestamp: float | None = None
+    ) -> None:
+        """Log several numbers at one step: all of them, or none when one is refused.
+
+        Raises what `log_metric` raises, and names the channel that is wrong.
+        """
+        try:
+            self._row(values, step, time_ns() if timestamp is None else timestamp_ns(timestamp))  # type: ignore[arg-type]
+        except Exception as error:
+            if hasattr(values, "values"):
+                self._refuse(error)
+            else:
+                self._refuse(InvalidValue(f"log_metrics takes a mapping of names to numbers, not {values!r:.80}"))
+
+    @overload
+    def log_text(
+        self, name: str, value: str, /, *, step: Number | None = None, timestamp: float | None = None
+    ) -> None: ...
+
+    @overload
+    def log_text(self, name: str, x: Number | None, y: str, timestamp: float | None = None) -> None: ...
+
+    def log_text(self, name: str, x: Any, y: Any = None, timestamp: float | None = None, *, step: Any = None) -> None:
+        """Log a text; the arguments are those of `log_metric`. A text of any length is kept whole."""
+        self._log_text(name, x, y, timestamp, step)
+
+    @reported
+    def _log_text(self, name: str, x: Any, y: Any, timestamp: float | None, step: Any) -> None:
+        at, value = _step_and_value(name, x, y, step)
+        text = text_value(name, value)
+        time = time_ns() if timestamp is None else timestamp_ns(timestamp)
+        self._log_payload(Kind.TEXT, ChannelType.TEXT, names.channel_name(name), at, time, text)
+        self._known.others[name] = text[:TEXT_CHARACTERS_KEPT]
+
+    @overload
+    def log_image(
+        self,
+        name: str,
+        image: Any,
+        /,
+        *,
+        image_name: str | None = None,
+        description: str | None = None,
+        timestamp: float | None = None,
+        step: Number | None = None,
+    ) -> None: ...
+
+    @overload
+    def log_image(
+        self,
+        name: str,
+        x: Number | None,
+        y: Any,
+        image_name: str | None = None,
+        description: str | None = None,
+        timestamp: float | None = None,
+    ) -> None: ...
+
+    def log_image(
+        self,
+        name: str,
+        x: Any,
+        y: Any = None,
+        image_name: str | None = None,
+        description: str | None = None,
+        timestamp: float | None = None,
+        *,
+        step: Any = None,
+    ) -> None:
+        """Log an image: an array, a PIL image, a matplotlib figure, a path, or the bytes of an image file.
+
+        Arrays are (height, width) or (height, width, 1, 3 or 4 channels); see `headrace.images.encode_image` for their values.
+
+        Raises:
+            ArtifactNotFound: the path has no file.
+            InvalidValue: it is none of these.
+        """
+        self._log_image(name, x, y, image_name, description, timestamp, step)
+
+    @reported
+    def _log_image(
+        self,
+        name: str,
+        x: Any,
+        y: Any,
+        image_name: str | None,
+        description: str | None,
+        timestamp: float | None,
+        step: Any,
+    ) -> None:
+        from headrace.images import encode_image
+
+        at, value = _step_and_value(name, x, y, step)
+        facts = {
+            "name": optional_text("image_name", image_name),
+            "description": optional_text("description", description),
+        }
+        encoded = encode_image(value)
+        time = time_ns() if timestamp is None else timestamp_ns(timestamp)
+        facts["suffix"] = encoded.suffix
+        self._log_payload(Kind.IMAGE, ChannelType.IMAGE, names.channel_name(name), at, time, encoded.data, facts)
+        self._known.others[name] = None
+
+    @reported
+    def reset_log(self, name: str) -> None:
+        """Hide everything that was logged to the channel up to now, by whichever process; it may be logged to anew."""
+        self._event(Kind.RESET, names.channel_name(name))
+
+    def _log_payload(
+        self,
+        kind: Kind,
+        channel_type: ChannelType,
+        name: str,
+        step: float | None,
+        time: int,
+        payload: bytes | str,
+        *facts: Any,
+    ) -> None:
+        if not has_place(step):
+            self._writer.lose(1, "step not finite")
+            return
+        target = self._writer.here()
+        try:
+            if target is None:
+                raise SpoolFull("interrupted")
+            kept = self._spool.keep_bytes(target.source, payload)
+        except SpoolFull as full:
+            self._writer.lose(1, str(full))
+            return
+        target.channel_event(kind, name, channel_type, step, time, kept.payload, *facts)
+
+    def send_metric(self, channel_name: str, x: Any, y: Any = None, timestamp: float | None = None) -> None:
+        """`log_metric`, as Neptune also called it."""
+        self.log_metric(channel_name, x, y, timestamp)
+
+    def send_text(self, channel_name: str, x: Any, y: Any = None, timestamp: float | None = None) -> None:
+        """`log_text`, as Neptune also called it."""
+        self.log_text(channel_name, x, y, timestamp)
+
+    def send_image(
+        self,
+        channel_name: str,
+        x: Any,
+        y: Any = None,
+        name: str | None = None,
+        description: str | None = None,
+        timestamp: float | None = None,
+    ) -> None:
+        """`log_image`, as Neptune also called it."""
+        self.log_image(channel_name, x, y, name, description, timestamp)
+
+
+def _step_and_value(name: str, x: Any, y: Any, step: Any) -> tuple[float | None, Any]:
+    if y is None:
+        return step_number(name, step), x
+    if step is not None:
+        raise TypeError(f"{name!r}: the step is given either as `step=` or before the value, not both")
+    return step_number(name, x), y

@@ -1,0 +1,208 @@
+"""A project: where experiments are created, and listed."""
+
+from __future__ import annotations
+
+import os
+from time import time_ns
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from headrace import attaching, ends
+from headrace.definition import define
+from headrace.experiment import Capture, Experiment
+from headrace.identity import check_resume, identify
+from headrace.live.handle import Origin
+from headrace.live.known import Known
+from headrace.values import optional_text
+from headrace_proto.errors import InvalidValue
+from headrace_proto.events import Role
+from headrace_proto.names import project_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from logging import Logger
+
+    import pandas as pd
+
+    from headrace.git import GitInfo
+    from headrace.identity import Resume
+    from headrace.reading import StoredExperiment, StoredProject
+    from headrace.reading.criteria import Several
+    from headrace_proto.home import Home
+
+OnError = Literal["raise", "warn"]
+
+
+class Project:
+    """`workspace/name`. Creating experiments in it needs no network; listing them reads the store. Made by `headrace.init`."""
+
+    def __init__(self, name: str, home: Home, store: str, *, direct: bool = False, author: str | None = None) -> None:
+        self.name: Final = project_name(name)
+        self.home: Final = home
+        self.store: Final = store
+        self.direct: Final = direct
+        self.author: Final = optional_text("the author", author)
+        self._stored: StoredProject | None = None
+
+    @property
+    def full_id(self) -> str:
+        """`workspace/name`, as Neptune calls it."""
+        return self.name
+
+    def __repr__(self) -> str:
+        return f"Project({self.name})"
+
+    def create_experiment(
+        self,
+        name: str | None = None,
+        description: str | None = None,
+        params: Mapping[str, Any] | None = None,
+        properties: Mapping[str, Any] | None = None,
+        tags: Iterable[str] | None = None,
+        upload_source_files: str | Iterable[str] | None = None,
+        logger: Logger | None = None,
+        upload_stdout: bool = True,
+        upload_stderr: bool = True,
+        send_hardware_metrics: bool = True,
+        handle_uncaught_exceptions: bool = True,
+        git_info: GitInfo | bool | None = None,
+        hostname: str | None = None,
+        *,
+        key: str | None = None,
+        resume: Resume = "allow",
+        rank: int | None = None,
+        label: str | None = None,
+        on_error: OnError = "raise",
+        author: str | None = None,
+    ) -> Experiment:
+        """Begin an experiment, and set HEADRACE_EXPERIMENT so that child processes can `headrace.attach()` to it.
+
+        It ends with `stop()`, with a `with` block, or with the process: *succeeded*, or *failed* with the traceback of an exception
+        that nobody caught, or *aborted* by Ctrl-C.
+
+        Args:
+            name: What people call it; "Untitled" by default.
+            description: A longer text.
+            params: Numbers, texts, lists and mappings by name; fixed from now on.
+            properties: Texts by name; they may change.
+            tags: Words of letters, digits and '-'.
+            upload_source_files: Names and patterns of source files to keep; by default the script that runs, none for `[]`.
+            logger: A logger whose records become the text channel `logger`.
+            upload_stdout: Keep what Python code prints, as the text channel `stdout`. Not in notebooks.
+            upload_stderr: Likewise `stderr`.
+            send_hardware_metrics: Have the node's agent sample CPU, memory, disk, network and GPUs while this process lives.
+            handle_uncaught_exceptions: Keep the traceback of an exception that ends the process. Without, such an experiment
+                is *failed* without one, as soon as the agent sees that its process is gone.
+            git_info: What to say of the repository; by default what is found above the script, nothing for False.
+            hostname: This machine's name, if another one is to be shown.
+            key: The same key in a project is the same experiment, from any rank or restart. "auto" takes the launcher's: torchrun's
+                run id, or Slurm's job and step; without a launcher the experiment is a new one.
+            resume: With a key: "never" refuses to go on with an experiment that exists, "must" to begin one. Known is what this
+                node has seen, and what a store on this machine (or any, with `direct=True`) holds.
+            rank: With a key: this process's number, by default RANK (torchrun) or SLURM_PROCID. 0 owns the experiment.
+            label: A name by which readers tell this process's points from others'.
+            on_error: "warn" to have wrong calls on the experiment warn instead of raise.
+            author: Whose experiment it is; by default the project's author.
+
+        Raises:
+            InvalidName, InvalidValue: an argument is wrong.
+            HomeUnusable: there is no place for a journal.
+            ExperimentExists, ExperimentNotFound: `resume` forbids it.
+            ArtifactNotFound: a named source file does not exist.
+        """
+        if on_error not in ("raise", "warn"):
+            raise InvalidValue(f"on_error must be 'raise' or 'warn', not {on_error!r:.80}")
+        identity = identify(self.name, key, rank, label, hardware=send_hardware_metrics)
+        definition = define(
+            name,
+            description,
+            params,
+            properties,
+            tags,
+            author=author if author is not None else self.author,
+            hostname=optional_text("hostname", hostname) or os.uname().nodename,
+            key=identity.key,
+            created_ns=time_ns(),
+        )
+        check_resume(resume, self.home, self.name, identity, self.store, direct=self.direct)
+        origin = Origin(self.home, self.name, identity.experiment, identity.facts, self.store, self.direct, on_error)
+        owns = identity.facts.role == Role.OWNER
+        experiment = Experiment(
+            origin,
+            Known(definition._asdict()),
+            definition.events() if owns else (),
+            Capture(upload_stdout, upload_stderr, logger, handle_uncaught_exceptions),
+        )
+        experiment.let_inherit()
+        if owns:
+            try:
+                experiment.note_sources(upload_source_files)
+                experiment.note_git(git_info)
+            except BaseException as error:
+                experiment.stop(f"not begun: {error}")
+                raise
+        return experiment
+
+    def attach(
+        self, internal_id: str, *, owner: bool = False, rank: int | None = None, label: str | None = None
+    ) -> Experiment:
+        """Join an experiment of this project; see `headrace.attach`."""
+        return attaching.attach_to(
+            self.home,
+            self.name,
+            internal_id,
+            owner=owner,
+            rank=rank,
+            label=label,
+            store=self.store,
+            direct=self.direct,
+        )
+
+    # -- Reading ---------------------------------------------------------------------------------------------------------
+
+    def stored(self) -> StoredProject:
+        """The project as the store has it. With `direct=True` what this process logged is stored first.
+
+        Raises `MissingExtra` when the `read` extra is not installed.
+        """
+        from headrace.reading import StoredProject
+
+        for experiment in tuple(ends.live.values()):
+            if self.direct and experiment.project == self.name:
+                experiment.save()
+        if self._stored is None:
+            self._stored = StoredProject(self.store, self.name)
+        return self._stored
+
+    def get_experiments(
+        self,
+        id: Several = None,  # noqa: A002 - Neptune's name
+        state: Several = None,
+        owner: Several = None,
+        tag: Several = None,
+        min_running_time: float | None = None,
+    ) -> list[StoredExperiment]:
+        """The experiments in the store that meet every criterion given, in the order of their numbers.
+
+        Args:
+            id: A short or internal id, or several, of which any will do.
+            state: `running`, `succeeded`, `failed` or `aborted`, or several.
+            owner: Who ran it, or several.
+            tag: A tag, or several, of which an experiment must have all.
+            min_running_time: In seconds.
+        """
+        return self.stored().get_experiments(id, state, owner, tag, min_running_time)
+
+    def get_leaderboard(
+        self,
+        id: Several = None,  # noqa: A002
+        state: Several = None,
+        owner: Several = None,
+        tag: Several = None,
+        min_running_time: float | None = None,
+    ) -> pd.DataFrame:
+        """The same experiments as a DataFrame, one row each: facts, last values, parameters, properties."""
+        return self.stored().get_leaderboard(id, state, owner, tag, min_running_time)
+
+    def get_experiment(self, id: str) -> StoredExperiment:  # noqa: A002
+        """The stored experiment with this id, or the beginning of its internal id. Raises `ExperimentNotFound`."""
+        return self.stored().get_experiment(id)

@@ -1,0 +1,60 @@
+"""Which files are the source code of a run, by the rules of Neptune's `upload_source_files`.
+
+None means the script that runs, under its own name. Otherwise names and patterns (`**` looks into folders, a folder means all
+that is in it); what they match is kept relative to its common folder, or, when that lies below the current folder, relative
+to the current folder.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, NamedTuple
+
+from headrace.capture.notebook import in_notebook
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class SourceFile(NamedTuple):
+    """A file to keep, and what it is called in the experiment."""
+
+    path: str
+    name: str
+
+
+def entry_point() -> str | None:
+    """The script that runs; None in a notebook, an interactive session, or under `python -c`."""
+    path = sys.argv[0] if sys.argv else ""
+    return path if path and os.path.isfile(path) and not in_notebook() else None
+
+
+def source_files(patterns: str | Iterable[str] | None, home: str) -> list[SourceFile]:
+    """The files that `patterns` mean, sorted by name. Nothing of the folder `home` is ever among them."""
+    if patterns is None:
+        script = entry_point()
+        return [SourceFile(script, os.path.basename(script))] if script else []
+    wanted = [patterns] if isinstance(patterns, str) else list(patterns)
+    paths = sorted({os.path.abspath(path) for pattern in wanted for path in _matches(pattern)})
+    kept = [path for path in paths if not path.startswith(home + os.sep)]
+    root = _common_folder(kept)
+    return [SourceFile(path, os.path.relpath(path, root).replace(os.sep, "/")) for path in kept]
+
+
+def _matches(pattern: str) -> Iterable[str]:
+    from glob import glob
+
+    for match in glob(os.path.expanduser(pattern), recursive=True):
+        if os.path.isfile(match):
+            yield match
+        for folder, _, files in os.walk(match):  # nothing when it is a file
+            yield from (path for name in files if os.path.isfile(path := os.path.join(folder, name)))
+
+
+def _common_folder(paths: list[str]) -> str:
+    here = os.getcwd()
+    if not paths:
+        return here
+    common = os.path.commonpath([os.path.dirname(path) for path in paths])
+    return here if common == here or common.startswith(here + os.sep) else common

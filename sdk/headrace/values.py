@@ -1,0 +1,123 @@
+"""What a caller gives, as what an event holds: parameters, properties, steps and times, each refused where it is given."""
+
+from __future__ import annotations
+
+from math import isfinite
+from typing import Any, Final
+
+from headrace_proto import names
+from headrace_proto.errors import InvalidValue
+from headrace_proto.names import PROPERTY_BYTES_MAX
+
+_INTEGER_MAX: Final = (1 << 64) - 1
+_INTEGER_MIN: Final = -(1 << 63)
+_DEPTH_MAX: Final = 32
+"""Of a nested parameter: msgpack itself stops at 511, with an error that names nothing."""
+
+
+def parameter(name: str, value: Any) -> Any:
+    """The value of the parameter `name` as JSON has values: numbers, text, truth, None, lists and mappings of them.
+
+    NumPy's numbers become Python's; what is of no such type is kept as its text. Raises `InvalidValue` when it is too large.
+    """
+    kept = _plain(value, name, 0)
+    if _size(kept) > PROPERTY_BYTES_MAX:
+        raise InvalidValue(
+            f"the parameter {name!r} is larger than {PROPERTY_BYTES_MAX} bytes: log it as an artifact, and its digest here"
+        )
+    return kept
+
+
+def parameters(given: Any) -> dict[str, Any]:
+    """A mapping of parameters, checked."""
+    if not hasattr(given, "items"):
+        raise InvalidValue(f"parameters must be a mapping of names to values, not {given!r:.80}")
+    return {names.key(name, "parameter"): parameter(name, value) for name, value in given.items()}
+
+
+def _plain(value: Any, name: str, depth: int) -> Any:
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return _text(value)
+    if isinstance(value, int):
+        return int(value) if _INTEGER_MIN <= value <= _INTEGER_MAX else str(value)
+    if isinstance(value, float):
+        return float(value)
+    if depth == _DEPTH_MAX:
+        raise InvalidValue(f"the parameter {name!r} is nested more than {_DEPTH_MAX} deep")
+    if isinstance(value, dict):
+        return {_text(str(key)): _plain(item, name, depth + 1) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item, name, depth + 1) for item in value]
+    if getattr(value, "shape", None) == () and hasattr(value, "item"):  # a number of NumPy, or a tensor of one element
+        return _plain(value.item(), name, depth + 1)
+    return _text(str(value))
+
+
+def _size(value: Any) -> int:
+    """About the bytes of a value in JSON."""
+    if isinstance(value, str):
+        return len(value.encode())
+    if isinstance(value, dict):
+        return sum(len(key.encode()) + _size(item) + 2 for key, item in value.items())
+    if isinstance(value, list):
+        return sum(_size(item) + 1 for item in value)
+    return 9
+
+
+def property_text(name: str, value: Any) -> str:
+    """The text that the property `name` is kept as: `str(value)`, as Neptune's."""
+    text = _text(str(value))
+    if len(text.encode()) > PROPERTY_BYTES_MAX:
+        raise InvalidValue(f"the property {name!r} is larger than {PROPERTY_BYTES_MAX} bytes: log it as an artifact")
+    return text
+
+
+def optional_text(what: str, value: Any) -> str | None:
+    """`value`, which must be text if it is given."""
+    if value is not None and not isinstance(value, str):
+        raise InvalidValue(f"{what} must be a str, not {value!r:.80} of type {type(value).__name__}")
+    return property_text(what, value) if value is not None else None
+
+
+def _text(value: str) -> str:
+    """`value` as UTF-8 can hold it: a lone surrogate, from a file name for instance, becomes a question mark."""
+    return str(value) if value.isascii() else value.encode("utf-8", "replace").decode()
+
+
+def text_value(channel: str, value: Any) -> str:
+    """The value of a text channel."""
+    if not isinstance(value, str):
+        raise InvalidValue(
+            f"{channel!r}: a text channel takes a str, not {value!r:.80} of type {type(value).__name__}: log str(...) of it"
+        )
+    return _text(value)
+
+
+def step_number(channel: str, step: Any) -> float | None:
+    """A step as a number; None stays None. NaN and infinity are numbers here: they are the caller's to drop."""
+    if step is None:
+        return None
+    if not isinstance(step, str | bytes):
+        try:
+            return float(step)
+        except (TypeError, ValueError, OverflowError):
+            pass
+    raise InvalidValue(f"{channel!r}: the step {step!r:.80} of type {type(step).__name__} is not a number")
+
+
+def has_place(step: float | None) -> bool:
+    """Whether a point with this step can be put into order."""
+    return step is None or isfinite(step)
+
+
+def timestamp_ns(timestamp: Any) -> int:
+    """Unix time in seconds as nanoseconds."""
+    try:
+        time_ns = int(timestamp * 1_000_000_000)
+    except (TypeError, ValueError, OverflowError):
+        time_ns = -1
+    if not 0 <= time_ns < 1 << 63 or isinstance(timestamp, str | bytes):
+        raise InvalidValue(f"the timestamp {timestamp!r:.80} is not Unix time in seconds, such as time.time() gives")
+    return time_ns
