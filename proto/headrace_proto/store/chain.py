@@ -210,8 +210,7 @@ class Chain:
         """
         if not self._loaded:
             self.load()
-        plans = {kind: compaction.plan(self._live(kind), final=final) for kind in PART_KINDS}
-        plans = {kind: run for kind, run in plans.items() if run}
+        plans = {kind: run for kind in PART_KINDS if (run := compaction.plan(self._live(kind), final=final))}
         merged = bool(plans) and self._commit_merged(plans, now_ns)
         if final and self.head:
             self._publish(now_ns, again=True)
@@ -251,7 +250,9 @@ class Chain:
         try:
             merged = {kind: staging.put_merged(kind, run) for kind, run in plans.items()}
             for _ in range(ATTEMPTS_MAX):
-                live = {kind: compaction.replaced(self._live(kind), run, merged[kind]) for kind, run in plans.items()}
+                live: dict[str, compaction.Run | None] = {
+                    kind: compaction.replaced(self._live(kind), run, merged[kind]) for kind, run in plans.items()
+                }
                 if not self.head or any(parts is None for parts in live.values()):
                     break
                 dropped = sorted(part.path for run in plans.values() for part in run)
@@ -290,7 +291,7 @@ class Chain:
         return True
 
     def _publish(self, now_ns: int, *, again: bool = False) -> None:
-        """Refresh `experiment.json`, never to something older. That it fails is no failure of the commit: the next one tries again."""
+        """Refresh `experiment.json`, never to something older. When that fails the next commit tries again: this one is made."""
         if not self.head:
             return
         due = self._published_ns is None or now_ns - self._published_ns >= DOCUMENT_INTERVAL_NS
@@ -311,7 +312,9 @@ class Chain:
 
     @staticmethod
     def _public_document(head: Commit) -> PublicDocument:
-        live = {kind: tuple(part.path for part in head.parts.of(kind)) for kind in PART_KINDS}
+        live: dict[str, tuple[str, ...]] = {
+            kind: tuple(part.path for part in head.parts.of(kind)) for kind in PART_KINDS
+        }
         fields = {name: getattr(head.document, name) for name in ExperimentDocument.model_fields}
         return PublicDocument(commit=head.number, parts=live, side=head.side, **fields)
 

@@ -63,22 +63,15 @@ class Decoded(NamedTuple):
     schemas: dict[int, NDArray[np.int32]]  # defined here
 
 
-_POINT: Final = np.dtype(
-    [("head", "u1"), ("kind", "u1"), ("t0", "u1"), ("channel", ">u4"), ("t1", "u1"), ("step", ">f8"), ("t2", "u1")]
-    + [("time", ">u8"), ("t3", "u1"), ("value", ">f8")]
-)
-_AUTO_POINT: Final = np.dtype(
-    [("head", "u1"), ("kind", "u1"), ("t0", "u1"), ("channel", ">u4"), ("t2", "u1"), ("time", ">u8"), ("t3", "u1")]
-    + [("value", ">f8")]
-)
-_ROW: Final = np.dtype(
-    [("head", "u1"), ("kind", "u1"), ("t0", "u1"), ("channel", ">u4"), ("t1", "u1"), ("step", ">f8"), ("t2", "u1")]
-    + [("time", ">u8"), ("t4", "u1"), ("bytes", ">u2")]
-)
-_AUTO_ROW: Final = np.dtype(
-    [("head", "u1"), ("kind", "u1"), ("t0", "u1"), ("channel", ">u4"), ("t2", "u1"), ("time", ">u8"), ("t4", "u1")]
-    + [("bytes", ">u2")]
-)
+_HEAD: Final = [("head", "u1"), ("kind", "u1"), ("t0", "u1"), ("number", ">u4")]
+_STEP: Final = [("t1", "u1"), ("step", ">f8")]
+_TIME: Final = [("t2", "u1"), ("time", ">u8")]
+_VALUE: Final = [("t3", "u1"), ("value", ">f8")]
+_VALUES: Final = [("t4", "u1"), ("bytes", ">u2")]
+_POINT: Final = np.dtype([*_HEAD, *_STEP, *_TIME, *_VALUE])
+_AUTO_POINT: Final = np.dtype([*_HEAD, *_TIME, *_VALUE])
+_ROW: Final = np.dtype([*_HEAD, *_STEP, *_TIME, *_VALUES])
+_AUTO_ROW: Final = np.dtype([*_HEAD, *_TIME, *_VALUES])
 _TAGS: Final = {
     "t0": events.TAG_U32[0],
     "t1": events.TAG_F64[0],
@@ -86,7 +79,13 @@ _TAGS: Final = {
     "t3": events.TAG_F64[0],
     "t4": events.TAG_BIN16[0],
 }
-_HOT: Final = {Kind.POINT: _POINT, Kind.AUTO_POINT: _AUTO_POINT, Kind.ROW: _ROW, Kind.AUTO_ROW: _AUTO_ROW, Kind.CHECK: _POINT}
+_HOT: Final = {
+    Kind.POINT: _POINT,
+    Kind.AUTO_POINT: _AUTO_POINT,
+    Kind.ROW: _ROW,
+    Kind.AUTO_ROW: _AUTO_ROW,
+    Kind.CHECK: _POINT,
+}
 _HEADS: Final = {kind: 0x94 if dtype in (_AUTO_POINT, _AUTO_ROW) else 0x95 for kind, dtype in _HOT.items()}
 assert _POINT.itemsize == events.POINT_WIDTH == events.CHECK_WIDTH  # noqa: S101 - the formats' own words
 assert _AUTO_POINT.itemsize == events.AUTO_POINT_WIDTH  # noqa: S101
@@ -127,10 +126,9 @@ def event_ends(raw: bytes) -> NDArray[np.int64]:
 
 def cut(raw: bytes, start: int, end: int) -> bytes:
     """`raw[start:end]`, whole events. Raises `BadCut` when either is no event boundary."""
-    ends = event_ends(raw)
-    for edge in (start, end):
-        if edge != 0 and (edge > len(raw) or ends[min(np.searchsorted(ends, edge), len(ends) - 1)] != edge):
-            raise BadCut(f"byte {edge} of a batch of {len(raw)} is no boundary between events")
+    edges = np.array([edge for edge in (start, end) if edge != 0])
+    if not np.isin(edges, event_ends(raw)).all():
+        raise BadCut(f"[{start}, {end}) of a batch of {len(raw)} bytes is not whole events")
     return raw[start:end]
 
 
@@ -169,7 +167,7 @@ def _run_points(run: NDArray[np.void], first: int) -> Points:
 
 
 def _numbers(records: NDArray[np.void]) -> NDArray[np.int32]:
-    numbers = records["channel"].astype(np.uint32)
+    numbers = records["number"].astype(np.uint32)
     if len(numbers) and numbers.max() >= NUMBERS_MAX:
         raise Poison(f"channel number {numbers.max()} is above all that a source may define")
     return numbers.astype(np.int32)
@@ -185,7 +183,7 @@ def _time_us(records: NDArray[np.void]) -> NDArray[np.int64]:
 class _Piece(NamedTuple):
     """Events of one kind and width, and the channels of their values."""
 
-    index: NDArray[np.int64]  # which events of the batch
+    events: NDArray[np.int64]  # which ones of the batch
     records: NDArray[np.void]
     channels: NDArray[np.int32]  # (n,) of points, (k,) of rows
     values: NDArray[np.float64]  # (n,) or (n, k)
@@ -247,7 +245,7 @@ class _Mixed:
         if kind in (Kind.POINT, Kind.AUTO_POINT):
             values = records["value"].astype(np.float64)
             return [_Piece(index, records, _numbers(records), values, kind == Kind.AUTO_POINT)]
-        return [self._rows(kind, int(schema), index, records) for schema in np.unique(records["channel"])]
+        return [self._rows(kind, int(schema), index, records) for schema in np.unique(records["number"])]
 
     def _gather(self, starts: NDArray[np.int64], dtype: np.dtype[np.void]) -> NDArray[np.void]:
         """The records at `starts`, copied out of overlapping views one byte apart."""
@@ -257,7 +255,7 @@ class _Mixed:
         return np.ndarray(shape, dtype, self._raw, strides=(1,))[starts]
 
     def _rows(self, kind: Kind, schema: int, index: NDArray[np.int64], records: NDArray[np.void]) -> _Piece:
-        mine = records["channel"] == schema
+        mine = records["number"] == schema
         if not mine.all():
             index, records = index[mine], records[mine]
         channels = self._row_channels(schema, int(records["bytes"][0]))
@@ -283,7 +281,7 @@ class _Mixed:
         """All values in journal order: each piece is written to where its events stand, so that nothing need be sorted."""
         counts = np.zeros(len(self._starts), np.int64)
         for piece in pieces:
-            counts[piece.index] = piece.values.size // len(piece.index)
+            counts[piece.events] = piece.values.size // len(piece.events)
         places = np.cumsum(counts) - counts
         total = int(counts.sum())
         points = Points(
@@ -299,14 +297,14 @@ class _Mixed:
         return points
 
     def _place(self, points: Points, piece: _Piece, places: NDArray[np.int64], *, alone: bool) -> None:
-        width = piece.values.size // len(piece.index)
-        at: Any = slice(None) if alone else (places[piece.index][:, None] + np.arange(width)).ravel()
+        width = piece.values.size // len(piece.events)
+        at: Any = slice(None) if alone else (places[piece.events][:, None] + np.arange(width)).ravel()
 
         def spread(column: NDArray[Any]) -> NDArray[Any]:
             return column if width == 1 else np.repeat(column, width)
 
-        points.position[at] = spread(self._first + self._starts[piece.index])
-        points.channel[at] = piece.channels if piece.values.ndim == 1 else np.tile(piece.channels, len(piece.index))
+        points.position[at] = spread(self._first + self._starts[piece.events])
+        points.channel[at] = piece.channels if piece.values.ndim == 1 else np.tile(piece.channels, len(piece.events))
         points.automatic[at] = piece.automatic
         points.time_us[at] = spread(_time_us(piece.records))
         points.value[at] = piece.values.ravel()

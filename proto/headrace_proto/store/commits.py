@@ -19,7 +19,6 @@ from headrace_proto.store.documents import (
     FileRecord,
     Record,
     SourceRecord,
-
     parse,
 )
 from headrace_proto.store.registers import Stamp
@@ -40,7 +39,7 @@ class SourceState(Record):
     numbers: Runs = ()
     """The channel numbers that it has defined, and in `channels`, one for one, what they mean: indices into `Commit.names`."""
     channels: Runs = ()
-    schemas: dict[int, Runs] = {}
+    schemas: dict[int, Runs] = Field(default_factory=dict)
     """Schema number -> channel numbers."""
     files: Runs = ()
     """Numbers of its spooled files that need no more bytes."""
@@ -88,20 +87,20 @@ class Parts(Record):
 class Ties(Record):
     """Source and position of each channel's last point, to decide between points of one step and time."""
 
-    numeric: dict[str, tuple[str, int]] = {}
-    text: dict[str, tuple[str, int]] = {}
-    image: dict[str, tuple[str, int]] = {}
+    numeric: dict[str, tuple[str, int]] = Field(default_factory=dict)
+    text: dict[str, tuple[str, int]] = Field(default_factory=dict)
+    image: dict[str, tuple[str, int]] = Field(default_factory=dict)
 
 
 class Stamps(Record):
     """The stamps of the document's registers; one without a value is that of a removal."""
 
-    facts: dict[str, Stamp] = {}
-    params: dict[str, Stamp] = {}
-    properties: dict[str, Stamp] = {}
-    tags: dict[str, Stamp] = {}
-    artifacts: dict[str, Stamp] = {}
-    source_files: dict[str, Stamp] = {}
+    facts: dict[str, Stamp] = Field(default_factory=dict)
+    params: dict[str, Stamp] = Field(default_factory=dict)
+    properties: dict[str, Stamp] = Field(default_factory=dict)
+    tags: dict[str, Stamp] = Field(default_factory=dict)
+    artifacts: dict[str, Stamp] = Field(default_factory=dict)
+    source_files: dict[str, Stamp] = Field(default_factory=dict)
 
 
 class Commit(Record):
@@ -122,12 +121,12 @@ class Commit(Record):
     who still read that one; a sweep removes them later."""
     side: str | None = None
     """The side file, from the experiment's folder."""
-    sources: dict[str, SourceState] = {}
-    pending: dict[str, PendingFile] = {}
+    sources: dict[str, SourceState] = Field(default_factory=dict)
+    pending: dict[str, PendingFile] = Field(default_factory=dict)
     """`<source>/<file>` -> file whose bytes are on their way."""
     names: tuple[str, ...] = ()
     """Channel names; the sources' tables are indices into it."""
-    resets: dict[str, int] = {}
+    resets: dict[str, int] = Field(default_factory=dict)
     """Channel name -> microseconds since 1970: points up to then are hidden, also those still to come."""
     stamps: Stamps = Field(default_factory=Stamps)
     ties: Ties = Field(default_factory=Ties)
@@ -160,9 +159,9 @@ class Side(Record):
     """What no longer fits a commit. Immutable; a change is another side file, named by the next commit."""
 
     format: int = DOCUMENT_FORMAT
-    sources: dict[str, ArchivedSource] = {}
-    artifacts: dict[str, ArchivedFile] = {}
-    source_files: dict[str, ArchivedFile] = {}
+    sources: dict[str, ArchivedSource] = Field(default_factory=dict)
+    artifacts: dict[str, ArchivedFile] = Field(default_factory=dict)
+    source_files: dict[str, ArchivedFile] = Field(default_factory=dict)
 
     def encode(self) -> bytes:
         """As it lies in the store."""

@@ -73,8 +73,7 @@ def merged(store: Store, kind: PartKind, paths: Sequence[str]) -> Iterator[bytes
         channels = sorted(counts.items())
         ranks = {name: rank for rank, (name, _) in enumerate(channels)}
         cursors = [_Cursor(index, part, rows, ranks, kind) for index, (part, rows) in enumerate(inputs)]
-        rows = _merge(cursors, parts.SCHEMAS[kind], list(ranks))
-        yield from parts.encoded_blocks(kind, rows, channels)
+        yield from parts.encoded_blocks(kind, _merge(cursors, parts.SCHEMAS[kind], list(ranks)), channels)
 
 
 class _Key(NamedTuple):
@@ -89,7 +88,9 @@ class _Key(NamedTuple):
 class _Cursor:
     """One part, read block by block. Its channels are known from its footer, so that their column need not be read."""
 
-    def __init__(self, index: int, part: pq.ParquetFile, rows: parts.ChannelRows, ranks: dict[str, int], kind: PartKind) -> None:
+    def __init__(
+        self, index: int, part: pq.ParquetFile, rows: parts.ChannelRows, ranks: dict[str, int], kind: PartKind
+    ) -> None:
         self._index = index
         self._columns = [name for name in parts.SCHEMAS[kind].names if name != "channel"]
         self._blocks = part.iter_batches(BLOCK_ROWS, columns=self._columns, use_threads=False)
@@ -98,6 +99,9 @@ class _Cursor:
         self._left = int(self._ends[-1]) if rows else 0
         self._read = 0
         self._block = pa.table({})
+        self._rank = np.empty(0, np.int32)
+        self._step = np.empty(0, np.float64)
+        self._time_us = np.empty(0, np.int64)
         self._refill()
 
     @property
@@ -124,7 +128,10 @@ class _Cursor:
     def _up_to(self, limit: _Key) -> int:
         low, high = (int(np.searchsorted(self._rank, limit.rank, side)) for side in ("left", "right"))
         steps = self._step[low:high]
-        low, high = low + int(np.searchsorted(steps, limit.step)), low + int(np.searchsorted(steps, limit.step, "right"))
+        low, high = (
+            low + int(np.searchsorted(steps, limit.step)),
+            low + int(np.searchsorted(steps, limit.step, "right")),
+        )
         # of rows that tie with the limit, those of older parts go with it and those of younger ones come later
         side: Literal["left", "right"] = "right" if self._index <= limit.part else "left"
         return low + int(np.searchsorted(self._time_us[low:high], limit.time_us, side))

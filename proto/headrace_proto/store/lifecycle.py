@@ -45,7 +45,9 @@ def _deciding(sources: list[SourceRecord]) -> list[SourceRecord]:
     counted = [source for source in sources if source.role in (Role.OWNER, Role.RANK) and source.opened_at]
     attempt = max((source.attempt for source in counted), default=0)
     counted = [source for source in counted if source.attempt == attempt]
-    newest = max((source.opened_at for source in counted if source.role == Role.OWNER and source.opened_at), default=None)
+    newest = max(
+        (source.opened_at for source in counted if source.role == Role.OWNER and source.opened_at), default=None
+    )
     if newest is None:
         return counted
     return [source for source in counted if not _superseded(source, newest)]

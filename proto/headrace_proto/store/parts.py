@@ -18,13 +18,13 @@ from __future__ import annotations
 
 import io
 import json
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import IO, Any, Final
+from typing import IO, Any, Final, cast
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -73,13 +73,17 @@ ChannelRows = list[tuple[str, int]]
 
 def channel_rows(table: pa.Table) -> ChannelRows:
     """The channels of a sorted table with their numbers of rows."""
-    counts: dict[str, int] = {}
-    for chunk in table["channel"].chunks:
-        names = chunk.dictionary.to_pylist()
-        for entry in pc.value_counts(chunk.indices).to_pylist():
-            name = names[entry["values"]]
-            counts[name] = counts.get(name, 0) + entry["counts"]
+    counts: Counter[str] = Counter()
+    for names, codes in _dictionaries(table):
+        counts.update({names[code]: count for code, count in enumerate(np.bincount(codes).tolist()) if count})
     return sorted(counts.items())
+
+
+def _dictionaries(table: pa.Table) -> Iterator[tuple[list[str], NDArray[np.int32]]]:
+    """Of each chunk of the channel column: the names, and which one each row has."""
+    for chunk in table["channel"].chunks:
+        column = cast("pa.DictionaryArray[Any, Any]", chunk)
+        yield cast("list[str]", column.dictionary.to_pylist()), column.indices.to_numpy()
 
 
 def row_group_sizes(channels: ChannelRows) -> list[int]:
@@ -114,19 +118,21 @@ def encoded_blocks(kind: PartKind, tables: Iterable[pa.Table], channels: Channel
         for group in _regrouped(tables, row_group_sizes(channels)):
             writer.write_table(group, row_group_size=max(group.num_rows, 1))
             yield _drained(sink)
-        writer.add_key_value_metadata({_FORMAT_KEY: PART_FORMAT, _CHANNELS_KEY: json.dumps(channels)})
+        writer.add_key_value_metadata({_FORMAT_KEY.decode(): PART_FORMAT, _CHANNELS_KEY.decode(): json.dumps(channels)})
     yield _drained(sink)
 
 
 def _writer(kind: PartKind, sink: IO[bytes]) -> pq.ParquetWriter:
     schema = SCHEMAS[kind]
-    encodings = {name: way for name, way in _ENCODINGS.items() if name in schema.names and schema.field(name).type != pa.string()}
+    encodings = {
+        name: way for name, way in _ENCODINGS.items() if name in schema.names and schema.field(name).type != pa.string()
+    }
     return pq.ParquetWriter(
         sink,
         schema,
         compression="zstd",
         compression_level=ZSTD_LEVEL,
-        use_dictionary=["channel"],
+        use_dictionary=["channel"],  # type: ignore[arg-type]  # the stubs know only bool
         column_encoding=encodings,
         write_page_checksum=True,
     )
@@ -173,15 +179,13 @@ def opened(store: Store, path: str) -> Iterator[tuple[pq.ParquetFile, ChannelRow
             yield part, [(name, rows) for name, rows in json.loads(facts[_CHANNELS_KEY])]
 
 
-def read(
-    store: Store, kind: PartKind, paths: Iterable[str], channels: Collection[str] | None = None
-) -> pa.Table:
+def read(store: Store, kind: PartKind, paths: Iterable[str], channels: Collection[str] | None = None) -> pa.Table:
     """The points of some channels (all, if None) in parts, given oldest first; sorted as a part is."""
     tables = [table for path in paths for table in _read_part(store, kind, path, channels)]
     joined = pa.concat_tables([SCHEMAS[kind].empty_table(), *tables]).unify_dictionaries()
     if len(tables) < 2:
         return joined
-    order = series_order(channel_ranks(joined["channel"]), joined["step"].to_numpy(), times_us(joined))
+    order = series_order(_channel_ranks(joined), joined["step"].to_numpy(), times_us(joined))
     return joined if order is None else joined.take(order)
 
 
@@ -213,14 +217,13 @@ def _wanted_ranges(rows: ChannelRows, channels: Collection[str]) -> list[tuple[i
     return ranges
 
 
-def channel_ranks(channel: pa.ChunkedArray) -> NDArray[np.int32]:
-    """For each row the place of its channel among the sorted names. The dictionaries must be unified."""
-    if not channel.num_chunks:
-        return np.empty(0, np.int32)
-    names = channel.chunk(0).dictionary.to_pylist()
-    rank = np.empty(len(names), np.int32)
-    rank[sorted(range(len(names)), key=names.__getitem__)] = np.arange(len(names))
-    return rank[np.concatenate([chunk.indices.to_numpy() for chunk in channel.chunks])]
+def _channel_ranks(table: pa.Table) -> NDArray[np.int32]:
+    """For each row the place of its channel among the sorted names."""
+    chunks = list(_dictionaries(table))
+    place = {name: rank for rank, name in enumerate(sorted({name for names, _ in chunks for name in names}))}
+    return np.concatenate(
+        [np.array([place[name] for name in names], np.int32)[codes] for names, codes in chunks if len(codes)]
+    )
 
 
 def times_us(table: pa.Table) -> NDArray[np.int64]:

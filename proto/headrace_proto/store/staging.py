@@ -62,9 +62,13 @@ class Staging:
         """Write one part with all the rows of a run of parts, in bounded memory."""
         path = _PART_FILES[kind](*self._place, self.number, self.nonce)
         self._written.append(path)
-        self._store.put_stream(path, compaction.merged(self._store, kind, [f"{self._folder}/{part.path}" for part in run]))
+        self._store.put_stream(
+            path, compaction.merged(self._store, kind, [f"{self._folder}/{part.path}" for part in run])
+        )
         size = self._store.size(path) or 0
-        return PartRecord(path=self._inside(path), rows=sum(part.rows for part in run), bytes=size, level=compaction.level(run))
+        return PartRecord(
+            path=self._inside(path), rows=sum(part.rows for part in run), bytes=size, level=compaction.level(run)
+        )
 
     def put_side(self, side: Side) -> str:
         """Write a side file."""

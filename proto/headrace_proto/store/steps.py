@@ -77,7 +77,8 @@ def _tangled(
     values = np.bincount(auto_unit, minlength=len(unit))
     auto_events = np.bincount(auto_unit[begins[automatic]], minlength=len(unit))
     # if every automatic event covers the whole unit, there are exactly `size` values an event
-    return (size > 1) & (values != auto_events * size)
+    np.logical_and(size > 1, values != auto_events * size, out=tangled)
+    return tangled
 
 
 def _count_units(
@@ -93,8 +94,8 @@ def _count_units(
     begin = np.flatnonzero(np.concatenate([[True], unit[1:] != unit[:-1]])) if len(unit) else np.empty(0, np.intp)
     end = np.append(begin[1:], len(unit))
     total = np.cumsum(is_auto)
-    before = total[begin] - is_auto[begin]
-    count = total - np.repeat(before, end - begin)
+    before: NDArray[np.intp] = total[begin] - is_auto[begin]
+    count: NDArray[np.intp] = total - np.repeat(before, end - begin)
     filled = highest[unit] + count
     has_auto = np.add.reduceat(is_auto, begin, dtype=np.int64) if len(begin) else begin
     mixed = (has_auto > 0) & (has_auto < end - begin)

@@ -129,8 +129,8 @@ def _new_channels(draft: Draft, source: str, table: SourceTable, decoded: Decode
         if known not in (None, name):
             raise Poison(f"channel {number} is defined a second time, as {name!r} after {known!r}")
         channels[number] = name
-    for event, error in refused:
-        draft.refuse(source, event.position, event.raw, error)
+    for event, fault in refused:
+        draft.refuse(source, event.position, event.raw, fault)
     return channels
 
 
@@ -140,11 +140,17 @@ def _apply_event(draft: Draft, source: str, event: Event) -> None:
         handler(draft, source, event)
     elif event.kind not in KNOWN_KINDS:
         draft.unknown_kinds[str(event.kind)] += 1
-        draft.set_aside(source, event.position, event.raw, f"an event of kind {event.kind}, which this release does not know")
+        draft.set_aside(
+            source, event.position, event.raw, f"an event of kind {event.kind}, which this release does not know"
+        )
 
 
 def _note_time(draft: Draft, source: str, decoded: Decoded) -> None:
-    times_us = [int(event.fields[0 if event.kind in _TIMED else 2]) // 1000 for event in decoded.events if event.kind in _HANDLERS]
+    times_us = [
+        int(event.fields[0 if event.kind in _TIMED else 2]) // 1000
+        for event in decoded.events
+        if event.kind in _HANDLERS
+    ]
     if len(decoded.points.time_us):
         times_us.append(int(decoded.points.time_us.max()))
     if times_us:

@@ -6,15 +6,15 @@ Tables of the old commit are copied shallowly; their records are immutable and s
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from headrace_proto import names
 from headrace_proto.errors import InvalidName
 from headrace_proto.store import layout
+from headrace_proto.store.columns import Points
 from headrace_proto.store.commits import (
     PART_KINDS,
     ArchivedFile,
@@ -31,7 +31,6 @@ from headrace_proto.store.documents import (
     ExperimentDocument,
     FileRecord,
     SourceRecord,
-    at_us,
 )
 from headrace_proto.store.registers import Stamp, wins
 from headrace_proto.store.tables import UNDEFINED, SourceTable, placeholder
@@ -99,11 +98,7 @@ class Columns(NamedTuple):
 
     source: str
     code: NDArray[np.int32]
-    position: NDArray[np.int64]
-    step: NDArray[np.float64]
-    automatic: NDArray[np.bool_]
-    time_us: NDArray[np.int64]
-    value: NDArray[np.float64]
+    points: Points
 
 
 class Draft:
@@ -120,12 +115,19 @@ class Draft:
         self.params: dict[str, Any] = dict(document.params)
         self.properties: dict[str, str] = dict(document.properties)
         self.tags: set[str] = set(document.tags)
-        self.stamps: Final = {group: dict(getattr(stamps, group)) for group in Stamps.model_fields}
-        self.channels: Final = {kind: dict(getattr(document.channels, kind)) for kind in PART_KINDS}
+        self.stamps: Final[dict[str, dict[str, Stamp]]] = {
+            name: dict(getattr(stamps, name)) for name in Stamps.model_fields
+        }
+        self.channels: Final[dict[PartKind, dict[str, ChannelRecord]]] = {
+            kind: dict(getattr(document.channels, kind)) for kind in PART_KINDS
+        }
         self.ties: Final[dict[PartKind, dict[str, tuple[str, int]]]] = {
             kind: dict(getattr(base.ties, kind)) if base else {} for kind in PART_KINDS
         }
-        self.files: Final = {"artifacts": dict(document.artifacts), "source_files": dict(document.source_files)}
+        self.files: Final[dict[FileGroup, dict[str, FileRecord]]] = {
+            "artifacts": dict(document.artifacts),
+            "source_files": dict(document.source_files),
+        }
         self.pending: dict[str, PendingFile] = dict(base.pending) if base else {}
         self.records: dict[str, SourceRecord] = dict(document.sources)
         self.states: dict[str, SourceState] = dict(base.sources) if base else {}
@@ -264,7 +266,7 @@ class Archive:
 
     def __init__(self, side: Side) -> None:
         self.sources: dict[str, ArchivedSource] = dict(side.sources)
-        self.files: Final[dict[str, dict[str, ArchivedFile]]] = {
+        self.files: Final[dict[FileGroup, dict[str, ArchivedFile]]] = {
             "artifacts": dict(side.artifacts),
             "source_files": dict(side.source_files),
         }
@@ -276,7 +278,7 @@ class Archive:
         self.changed |= archived is not None
         return archived
 
-    def take_file(self, group: str, path: str) -> ArchivedFile | None:
+    def take_file(self, group: FileGroup, path: str) -> ArchivedFile | None:
         """An archived file, which is archived no longer."""
         archived = self.files[group].pop(path, None)
         self.changed |= archived is not None
@@ -284,4 +286,4 @@ class Archive:
 
     def side(self) -> Side:
         """As a side file."""
-        return Side(sources=self.sources, **self.files)
+        return Side(sources=self.sources, artifacts=self.files["artifacts"], source_files=self.files["source_files"])

@@ -105,7 +105,8 @@ def unlink(draft: Draft, source: str, event: Event) -> None:
     stamp = Stamp(time_ns, source, event.position)
     for path in paths:
         _fetch(draft, "artifacts", path)
-        if draft.claim("artifacts", path, stamp) and draft.files["artifacts"].pop(path, None):
+        if draft.claim("artifacts", path, stamp) and path in draft.files["artifacts"]:
+            del draft.files["artifacts"][path]
             draft.dropped.add(f"artifacts/{path}")
             draft.inline.pop(f"{draft.folder}/artifacts/{path}", None)
         _forget_superseded(draft, "artifacts", path)
@@ -226,7 +227,14 @@ def _pend(
         draft.refuse(stamp.source, event.position, event.raw, f"{file[:40]!r} is no file of a spool")
         return False
     draft.pending[f"{stamp.source}/{file}"] = PendingFile(
-        source=stamp.source, file=file, size=payload["size"], sha256=digest, path=path, kind=kind, name=name, stamp=stamp
+        source=stamp.source,
+        file=file,
+        size=payload["size"],
+        sha256=digest,
+        path=path,
+        kind=kind,
+        name=name,
+        stamp=stamp,
     )
     return True
 

@@ -15,7 +15,7 @@ from headrace_proto.store.lifecycle import fold
 def archive(draft: Draft) -> None:
     """Move what is over the limits out of the draft, the oldest first, down to half of them: one side file serves many commits."""
     _archive_sources(draft)
-    for group in ("artifacts", "source_files"):
+    for group in draft.files:
         _archive_files(draft, group)
 
 
@@ -34,7 +34,7 @@ def _archive_files(draft: Draft, group: FileGroup) -> None:
     settled = sorted((stamp, path) for path, stamp in stamps.items() if not _is_pending(files.get(path)))
     if len(settled) <= INLINE_ARTIFACTS_MAX:
         return
-    for stamp, path in settled[: len(settled) - INLINE_ARTIFACTS_MAX // 2]:
+    for _, path in settled[: len(settled) - INLINE_ARTIFACTS_MAX // 2]:
         draft.archive.files[group][path] = ArchivedFile(record=files.pop(path, None), stamp=stamps.pop(path))
     draft.archive.changed = True
 
@@ -60,7 +60,8 @@ def document_of(draft: Draft, short_id: str) -> ExperimentDocument:
         properties=draft.properties,
         tags=tuple(sorted(draft.tags)),
         channels=Channels(**{kind: dict(sorted(records.items())) for kind, records in draft.channels.items()}),
-        **draft.files,
+        artifacts=draft.files["artifacts"],
+        source_files=draft.files["source_files"],
         elsewhere=_elsewhere(draft),
         sources=draft.records,
         notes=_notes(draft, records),
@@ -79,7 +80,9 @@ def _derived(records: list[SourceRecord]) -> dict[str, Any]:
 
 
 def _elsewhere(draft: Draft) -> dict[str, int]:
-    files = {group: sum(1 for file in archived.values() if file.record) for group, archived in draft.archive.files.items()}
+    files = {
+        group: sum(1 for file in archived.values() if file.record) for group, archived in draft.archive.files.items()
+    }
     return {what: count for what, count in {**files, "sources": len(draft.archive.sources)}.items() if count}
 
 

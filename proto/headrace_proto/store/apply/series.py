@@ -46,13 +46,12 @@ def add_points(draft: Draft, source: str, points: Points, automatic_rows: list[N
     """Take up a batch's numeric points."""
     if not len(points.step):
         return
-    meaning = _meaning(draft, source, points.channel)
-    columns = Columns(source, meaning[points.channel], *points[:1], *points[2:])
     finite = np.isfinite(points.step)
     if not finite.all():
         count_gap(draft, source, int(len(finite) - finite.sum()), NOT_FINITE)
-        columns = Columns(source, *(column[finite] for column in columns[1:]))
-    draft.points.append(columns)
+        points = Points._make(column[finite] for column in points)
+    meaning = _meaning(draft, source, points.channel)
+    draft.points.append(Columns(source, meaning[points.channel], points))
     draft.automatic_rows.extend(meaning[row] for row in automatic_rows)
 
 
@@ -103,8 +102,9 @@ def fold_series(draft: Draft, stored: Stored) -> Tables:
 def _fold_numeric(draft: Draft) -> pa.Table | None:
     if not draft.points:
         return None
-    code, position, step, automatic, time_us, value = (
-        np.concatenate(columns) for columns in list(zip(*draft.points, strict=True))[1:]
+    code = np.concatenate([columns.code for columns in draft.points])
+    position, _, step, automatic, time_us, value = (
+        np.concatenate(columns) for columns in zip(*(columns.points for columns in draft.points), strict=True)
     )
     _fill_steps(draft, code, position, step, automatic)
     used = np.flatnonzero(np.bincount(code, minlength=len(draft.names)))
@@ -126,7 +126,8 @@ def _fold_numeric(draft: Draft) -> pa.Table | None:
     for (name, _), begin, end in zip(names, bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
         _update(draft, "numeric", name, begin, time_us[begin:end], step[end - 1].item(), point)
     channel = pa.DictionaryArray.from_arrays(pa.array(local), pa.array([name for name, _ in names], pa.string()))
-    return pa.table([channel, step, pa.array(time_us).cast(NUMERIC.field("time").type), value], schema=NUMERIC)
+    time = pa.array(time_us).cast(NUMERIC.field("time").type)
+    return pa.table([channel, pa.array(step), time, pa.array(value)], schema=NUMERIC)
 
 
 def _fill_steps(
@@ -170,7 +171,10 @@ def _fold_rows(draft: Draft, kind: PartKind) -> pa.Table | None:
     times = pa.array([row.time_us for row in rows], pa.int64()).cast(schema.field("time").type)
     arrays = [times if field.name == "time" else pa.array(columns[field.name], _plain(field.type)) for field in schema]
     return pa.table(
-        [array.dictionary_encode() if field.name == "channel" else array for array, field in zip(arrays, schema, strict=True)],
+        [
+            array.dictionary_encode() if field.name == "channel" else array
+            for array, field in zip(arrays, schema, strict=True)
+        ],
         schema=schema,
     )
 
@@ -231,7 +235,7 @@ def _count_again(draft: Draft, kind: PartKind, name: str, stored: pa.Table, adde
     """After a reset: what is visible now, from all points, stored ones and those of this commit."""
     tables = [stored]
     if added is not None:
-        tables.append(added.filter(pc.equal(added["channel"], name)))
+        tables.append(added.filter(pc.field("channel") == name))
     hidden_us = draft.resets[name]
     points = pa.concat_tables([table.drop_columns("channel") for table in tables])
     times_us = points["time"].cast(pa.int64()).to_numpy()
