@@ -119,6 +119,7 @@ class Agent:
             await self._drain()
             await tasks.cancel(*sending, *care)
             await self.retention.work(time.monotonic_ns(), keep_all=True)
+            self.retention.close()
             await tasks.cancel(uplink)
 
     async def _sample(self) -> None:

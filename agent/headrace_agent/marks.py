@@ -4,8 +4,8 @@ Invariants
 1. A home believes one store. The first mark names it; another's marks free nothing here and raise an alarm: that store may
    lack what this home's own has.
 2. Of a source's marks the one of the highest commit counts: two collectors may answer out of order.
-3. A mark is on the disk, synced, before anything below it is deleted. One that was lost with the power costs sending again: shipping
-   then begins at the oldest segment that is left.
+3. A mark is on the disk, synced, before anything below it is deleted. One that was lost with the power costs sending again:
+   shipping then begins at the oldest segment that is left.
 """
 
 from __future__ import annotations

@@ -12,8 +12,9 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from headrace_agent.marks import write_mark
 from headrace_agent.metrics import Metrics
@@ -30,6 +31,7 @@ KEEP_NS: Final = 30_000_000_000
 GONE: Final = f"{HIDDEN}gone-"
 STATUS_PERIOD_S: Final = 3600.0
 log = logging.getLogger(__name__)
+_Work = TypeVar("_Work")
 
 
 class _Kept(NamedTuple):
@@ -49,6 +51,7 @@ class Retention:
         self._metrics = metrics
         self._on_finished = on_finished
         self._kept: dict[str, _Kept] = {}
+        self._disk = ThreadPoolExecutor(1, "retention")  # one thread: what a cancelled round began ends before the next
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -73,7 +76,8 @@ class Retention:
         over = [source for source in sources if source.over and not spooled_files(self._home, source.id)]
         worth = [source for source in sources if keep_all or source in over or self._worth_keeping(source, now_ns)]
         marks = [(s, s.mark) for s in worth if s.mark is not None and s.mark != self._kept_of(s).mark]
-        await asyncio.to_thread(_write_marks, [(source.folder, mark) for source, mark in marks])
+        if marks:
+            await self._on_disk(_write_marks, [(source.folder, mark) for source, mark in marks])
         for source, mark in marks:
             self._kept[source.id] = _Kept(mark, now_ns)
             if source.id in self._tail.lanes:
@@ -81,6 +85,13 @@ class Retention:
         for source in over:
             if source.id in self._tail.lanes and source.over and not source.in_thread:
                 await self._finish(source)
+
+    async def _on_disk(self, work: Callable[[_Work], None], what: _Work) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._disk, work, what)
+
+    def close(self) -> None:
+        """Wait for the disk."""
+        self._disk.shutdown()
 
     def _kept_of(self, source: Source) -> _Kept:
         return self._kept.get(source.id, _Kept(None, 0))
@@ -104,10 +115,14 @@ class Retention:
         except OSError as error:
             self._tail.discovery.refuse(source.id, error, time.monotonic_ns())
             return
-        await asyncio.to_thread(shutil.rmtree, gone, ignore_errors=True)
+        await self._on_disk(_remove, gone)
         with suppress(OSError):  # it never was, or something lies in it that is not ours to delete
             os.rmdir(self._home.spool(source.id))
         log.info("source %s is stored, and its journal deleted", source.id)
+
+
+def _remove(folder: str) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _write_marks(marks: list[tuple[str, Mark]]) -> None:

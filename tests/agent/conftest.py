@@ -9,12 +9,14 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgpack
 import pytest
 
 from headrace.service.nats_server import NatsServer
 from headrace_agent.agent import Agent
 from headrace_agent.gpus import NoGpus
 from headrace_agent.settings import AgentSettings
+from headrace_proto.events import Kind
 from headrace_proto.home import Home
 from headrace_proto.ids import random_id
 from headrace_proto.journal import JournalWriter, SourceFacts
@@ -42,6 +44,19 @@ def log_points(writer: JournalWriter, count: int, first: int = 0) -> None:
     """Points whose values say which they are."""
     for i in range(first, first + count):
         writer.point("loss", float(i), i * 0.5, 1_700_000_000_000_000_000 + i)
+
+
+def points_of(raw: bytes | bytearray) -> list[float]:
+    """The steps of all points in the bytes of a journal, in order; an AssertionError if a byte does not belong to an event."""
+    unpacker = msgpack.Unpacker(max_buffer_size=len(raw) + 1)
+    unpacker.feed(raw)
+    steps = []
+    for event in unpacker:
+        if event[0] == Kind.POINT:
+            assert event[4] == event[2] * 0.5
+            steps.append(event[2])
+    assert unpacker.tell() == len(raw)
+    return steps
 
 
 def journal_bytes(home: Home, source: str) -> bytes:

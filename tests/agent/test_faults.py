@@ -1,0 +1,205 @@
+"""What the agent survives: links, brokers, streams and agents that go away in the middle."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from headrace.service.broker import ensure_streams
+from headrace.service.nats_server import NatsServer
+from headrace_agent.agent import Agent
+from headrace_agent.nats_uplink import NatsUplink
+from headrace_agent.settings import AgentSettings
+from headrace_proto import subjects
+from headrace_proto.events import Outcome
+from headrace_proto.home import Home
+from tests.agent.conftest import Serve, log_points, new_writer, points_of, until
+from tests.agent.far_end import FarEnd
+from tests.agent.process import AgentProcess
+from tests.faults.proxy import Proxy
+
+MANY = 60_000
+
+
+def count(agent: Agent, metric: str, **labels: str) -> float:
+    return agent.metrics.registry.get_sample_value(f"headrace_agent_{metric}_total", labels) or 0.0
+
+
+def retries(agent: Agent) -> float:
+    return sum(
+        sample.value
+        for family in agent.metrics.registry.collect()
+        for sample in family.samples
+        if sample.name == "headrace_agent_retries_total"
+    )
+
+
+async def test_eaten_acknowledgements_are_made_up_for(home: Home, nats_server: NatsServer, serve: Serve) -> None:
+    """Batches that landed unheard are sent again; the far end sees every byte once."""
+    async with FarEnd(nats_server.url) as far, Proxy(nats_server.url) as proxy:
+        async with serve(uplink=NatsUplink(proxy.url, name="agent", answer_s_max=0.5)) as agent:
+            writer = new_writer(home)
+            log_points(writer, 10)
+            await until(lambda: far.watermark(writer.source) == writer.position, "the link works")
+            proxy.deaf = True
+            log_points(writer, MANY, 10)
+            await until(lambda: retries(agent) > 0, "an acknowledgement is missed")
+            proxy.deaf = False
+            proxy.cut()
+            await until(lambda: far.watermark(writer.source) == writer.position, "all bytes arrived")
+            assert points_of(far.bytes[writer.source]) == list(range(MANY + 10))
+        writer.close(Outcome.SUCCEEDED)
+
+
+async def test_a_link_that_breaks_again_and_again_loses_nothing(
+    home: Home, nats_server: NatsServer, serve: Serve
+) -> None:
+    """Each break leaves an unknown number of batches landed."""
+    async with FarEnd(nats_server.url) as far, Proxy(nats_server.url) as proxy:
+        async with serve(uplink=NatsUplink(proxy.url, name="agent")):
+            writer = new_writer(home)
+            for nth in range(5):
+                log_points(writer, MANY // 2, nth * MANY // 2)
+                enough = proxy.bytes_up + 100_000
+                await until(lambda enough=enough: proxy.bytes_up > enough, "something is on its way")
+                proxy.cut()
+            await until(lambda: far.watermark(writer.source) == writer.position, "all bytes arrived")
+            assert points_of(far.bytes[writer.source]) == list(range(5 * MANY // 2))
+        writer.close(Outcome.SUCCEEDED)
+
+
+async def test_an_agent_killed_in_the_middle_goes_on_where_the_store_is(
+    home: Home, nats_server: NatsServer, tmp_path: Path
+) -> None:
+    """SIGKILL, three times, while data flows: all bytes arrive, contiguous."""
+    async with FarEnd(nats_server.url) as far:
+        writer = new_writer(home)
+        agent = AgentProcess(home, nats_server.url, tmp_path / "agent.log")
+        for nth in range(3):
+            log_points(writer, MANY, nth * MANY)
+            before = far.watermark(writer.source)
+            agent.start()
+            await until(lambda before=before: far.watermark(writer.source) > before, "it ships")
+            agent.kill()
+        with agent:
+            log_points(writer, MANY, 3 * MANY)
+            writer.close(Outcome.SUCCEEDED)
+            await until(lambda: not os.path.exists(home.journal(writer.source)), "the journal is stored and deleted")
+        assert points_of(far.bytes[writer.source]) == list(range(4 * MANY))
+
+
+async def test_a_broker_killed_and_started_again_loses_nothing(
+    home: Home, nats_server: NatsServer, serve: Serve
+) -> None:
+    """Logging goes on while it is away; what is logged arrives when it is back."""
+    async with FarEnd(nats_server.url) as far, serve() as agent:
+        writer = new_writer(home)
+        log_points(writer, MANY)
+        await until(lambda: far.watermark(writer.source) > 0, "it ships")
+        nats_server.kill()
+        log_points(writer, MANY, MANY)
+        await until(lambda: not agent.check().ok, "the agent says that the broker is away")
+        nats_server.start()
+        await until(lambda: far.watermark(writer.source) == writer.position, "all bytes arrived")
+        assert points_of(far.bytes[writer.source]) == list(range(2 * MANY))
+        assert agent.check().ok
+        writer.close(Outcome.SUCCEEDED)
+
+
+async def test_a_stream_that_was_made_again_is_filled_again(home: Home, nats_server: NatsServer, serve: Serve) -> None:
+    """Acknowledged batches are gone with the old stream; the new one's low numbers say so, and all is sent again."""
+    async with FarEnd(nats_server.url) as far, serve() as agent:
+        far.consuming = False
+        writer = new_writer(home)
+        log_points(writer, MANY)
+        lane = await until(lambda: agent.tail.lanes.get(writer.source), "the source is found")
+        await until(lambda: lane.source.window.acked == writer.position, "the stream has it all")
+        js = far.client.jetstream()
+        await js.delete_stream(subjects.EVENTS_STREAM)
+        await ensure_streams(js)
+        log_points(writer, 10, MANY)
+        await until(lambda: count(agent, "rewinds", reason="stream went back") >= 1, "the agent notices")
+        far.consuming = True
+        await until(lambda: far.watermark(writer.source) == writer.position, "all bytes arrived")
+        assert points_of(far.bytes[writer.source]) == list(range(MANY + 10))
+        writer.close(Outcome.SUCCEEDED)
+
+
+async def test_a_full_stream_pushes_back_into_the_journal(home: Home, nats_server: NatsServer, serve: Serve) -> None:
+    """It is waited for, and is no error: when there is room again all arrives."""
+    async with FarEnd(nats_server.url) as far:
+        far.consuming = False
+        js = far.client.jetstream()
+        await js.delete_stream(subjects.EVENTS_STREAM)
+        await ensure_streams(js, events_bytes=300_000)
+        async with serve() as agent:
+            writer = new_writer(home)
+            log_points(writer, MANY)
+            await until(lambda: agent.events.full, "the stream pushes back")
+            assert "a stream is full" in agent.check().facts["reasons"][0]
+            far.consuming = True
+            await until(lambda: far.watermark(writer.source) == writer.position, "all bytes arrived")
+            assert points_of(far.bytes[writer.source]) == list(range(MANY))
+            writer.close(Outcome.SUCCEEDED)
+
+
+async def test_streams_may_be_made_after_the_agent_is_up(home: Home, nats_server: NatsServer, serve: Serve) -> None:
+    """An agent that was started first waits for them."""
+    async with serve() as agent:
+        writer = new_writer(home)
+        log_points(writer, 100)
+        await until(lambda: count(agent, "retries", reason="NoStream") > 0, "nobody takes it")
+        async with FarEnd(nats_server.url) as far:
+            await until(lambda: far.watermark(writer.source) == writer.position, "all bytes arrived")
+            writer.close(Outcome.SUCCEEDED)
+
+
+async def test_a_broker_with_a_small_max_payload_gets_small_batches(
+    home: Home, start_nats: Callable[..., NatsServer], settings: AgentSettings, serve: Serve
+) -> None:
+    """The batch size follows what the broker takes."""
+    server = start_nats("small", extra="max_payload: 200000")
+    async with FarEnd(server.url) as far, serve(nats=server.url):
+        writer = new_writer(home)
+        log_points(writer, MANY)
+        await until(lambda: far.watermark(writer.source) == writer.position, "all bytes arrived")
+        assert max(frame.end - frame.first for frame in far.frames) <= 200_000
+        writer.close(Outcome.SUCCEEDED)
+
+
+async def test_a_collector_may_ask_for_a_source_again(home: Home, nats_server: NatsServer, serve: Serve) -> None:
+    """It lost what it had not committed: it gets all of it again, under new identities."""
+    async with FarEnd(nats_server.url, answering=False) as far, serve() as agent:
+        writer = new_writer(home)
+        log_points(writer, MANY)
+        await until(lambda: far.watermark(writer.source) == writer.position, "all bytes arrived")
+        whole = bytes(far.bytes.pop(writer.source))
+        await far.rewind(writer.source, 0)
+        await until(lambda: far.watermark(writer.source) == writer.position, "all bytes arrived again")
+        assert bytes(far.bytes[writer.source]) == whole
+        assert count(agent, "rewinds", reason="asked") == 1
+        await far.rewind(writer.source, 1 << 50)  # nonsense, and hostile bytes, change nothing
+        await far.client.publish(subjects.rewind("local", writer.source), b"\xff\xff")
+        await far.client.flush()
+        log_points(writer, 1, MANY)
+        await until(lambda: far.watermark(writer.source) == writer.position, "the rest arrived")
+        assert count(agent, "rewinds", reason="asked") == 1
+        writer.close(Outcome.SUCCEEDED)
+
+
+async def test_silence_is_ended_by_sending_again(home: Home, nats_server: NatsServer, serve: Serve) -> None:
+    """A mark that was lost is answered again, because what is sent again lies below the watermark."""
+    async with FarEnd(nats_server.url, answering=False) as far, serve() as agent:
+        writer = new_writer(home)
+        log_points(writer, 100)
+        lane = await until(lambda: agent.tail.lanes.get(writer.source), "the source is found")
+        await until(lambda: lane.source.window.acked == writer.position, "the stream has it all")
+        far.answering = True
+        loop_s = asyncio.get_running_loop().time()
+        agent.feedback.look_for_silence(loop_s)
+        agent.feedback.look_for_silence(loop_s + 3600)
+        await until(lambda: lane.source.stored == writer.position, "the mark is heard")
+        assert count(agent, "rewinds", reason="silence") == 1
+        writer.close(Outcome.SUCCEEDED)
