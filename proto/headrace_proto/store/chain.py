@@ -250,10 +250,8 @@ class Chain:
         try:
             merged = {kind: staging.put_merged(kind, run) for kind, run in plans.items()}
             for _ in range(ATTEMPTS_MAX):
-                live: dict[str, compaction.Run | None] = {
-                    kind: compaction.replaced(self._live(kind), run, merged[kind]) for kind, run in plans.items()
-                }
-                if not self.head or any(parts is None for parts in live.values()):
+                live = self._live_after(plans, merged)
+                if not self.head or live is None:
                     break
                 dropped = sorted(part.path for run in plans.values() for part in run)
                 fields = {
@@ -271,6 +269,18 @@ class Chain:
             raise
         staging.discard()
         return False
+
+    def _live_after(
+        self, plans: dict[PartKind, compaction.Run], merged: dict[PartKind, PartRecord]
+    ) -> dict[str, compaction.Run] | None:
+        """The live parts with those that were merged replaced; None when another writer has replaced some of them."""
+        live: dict[str, compaction.Run] = {}
+        for kind, run in plans.items():
+            after = compaction.replaced(self._live(kind), run, merged[kind])
+            if after is None:
+                return None
+            live[kind] = after
+        return live
 
     def _create(self, staging: Staging, side: Side, fields: dict[str, Any], now_ns: int) -> bool:
         """Create the next commit. False when another writer has its number."""

@@ -80,10 +80,10 @@ def _derived(records: list[SourceRecord]) -> dict[str, Any]:
 
 
 def _elsewhere(draft: Draft) -> dict[str, int]:
-    files = {
-        group: sum(1 for file in archived.values() if file.record) for group, archived in draft.archive.files.items()
-    }
-    return {what: count for what, count in {**files, "sources": len(draft.archive.sources)}.items() if count}
+    counts: dict[str, int] = {"sources": len(draft.archive.sources)}
+    for group, archived in draft.archive.files.items():
+        counts[group] = sum(1 for file in archived.values() if file.record)
+    return {what: count for what, count in counts.items() if count}
 
 
 def _notes(draft: Draft, records: list[SourceRecord]) -> Notes:
