@@ -1,0 +1,139 @@
+"""A project as it lies in a store: lists, leaderboards and experiments by any of their ids."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import pyarrow.compute as pc
+
+from headrace.reading.criteria import Criteria, Several, matching
+from headrace.reading.experiment import StoredExperiment
+from headrace.reading.leaderboard import leaderboard
+from headrace_proto import names
+from headrace_proto.errors import ExperimentNotFound, InvalidValue, ProjectNotFound
+from headrace_proto.ids import is_id, project_id
+from headrace_proto.store import claims
+from headrace_proto.store.backend import open_store
+from headrace_proto.store.catalog import Catalog
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import pandas as pd
+    import pyarrow as pa
+
+    from headrace_proto.store.backend import Store
+    from headrace_proto.store.catalog import CatalogRow
+    from headrace_proto.store.claims import ProjectRecord
+
+_SHOWN_MATCHES: Final = 5
+
+
+class StoredProject:
+    """The experiments of `workspace/name` in a store.
+
+    Lists come from the project's catalog, which trails the experiments' commits by about a second, and remember it: listing
+    again reads only what is new. A project that the store does not have yet is empty.
+    """
+
+    def __init__(self, store: Store | str, name: str) -> None:
+        self.store: Final = open_store(store, writable=False) if isinstance(store, str) else store
+        self.name: Final = names.project_name(name)
+        self.id: Final = project_id(name)
+        self._catalog: Final = Catalog(self.store, name)
+
+    def __repr__(self) -> str:
+        return f"StoredProject({self.name!r}, store={self.store.url!r})"
+
+    def __iter__(self) -> Iterator[StoredExperiment]:
+        return iter(self.get_experiments())
+
+    def __len__(self) -> int:
+        return self._catalog.table().num_rows
+
+    @property
+    def record(self) -> ProjectRecord:
+        """What the store knows of the project. Raises `ProjectNotFound` if it has none of this name."""
+        record = claims.read_project(self.store, self.name)
+        if record is None:
+            there = ", ".join(claims.projects(self.store)) or "none"
+            raise ProjectNotFound(f"no project {self.name!r} in the store {self.store.url!r}; there is: {there}")
+        return record
+
+    @property
+    def key(self) -> str:
+        """The project's key: `DIG` of `DIG-7`."""
+        return self.record.key
+
+    def get_experiments(
+        self,
+        id: Several = None,  # noqa: A002 - Neptune's name
+        state: Several = None,
+        owner: Several = None,
+        tag: Several = None,
+        min_running_time: float | None = None,
+    ) -> list[StoredExperiment]:
+        """The experiments that meet every criterion given, in the order of their numbers.
+
+        `id` (short or internal), `state` and `owner` take one or several, of which any will do; of several `tag`s an experiment
+        must have all. `min_running_time` is in seconds.
+        """
+        rows = self.rows(id, state, owner, tag, min_running_time)
+        return [StoredExperiment(self.store, self.name, row.experiment, row=row) for row in rows]
+
+    def get_leaderboard(
+        self,
+        id: Several = None,  # noqa: A002
+        state: Several = None,
+        owner: Several = None,
+        tag: Several = None,
+        min_running_time: float | None = None,
+    ) -> pd.DataFrame:
+        """The same experiments as a DataFrame, one row each.
+
+        Columns: `id`, `name`, `created`, `finished`, `owner`, `notes`, `running_time` (seconds), `size` (bytes), `tags`, then
+        `channel_<name>` with the last value (255 characters of a text), `parameter_<name>` and `property_<key>`.
+        """
+        return leaderboard(self.rows(id, state, owner, tag, min_running_time))
+
+    def rows(
+        self,
+        id: Several = None,  # noqa: A002
+        state: Several = None,
+        owner: Several = None,
+        tag: Several = None,
+        min_running_time: float | None = None,
+    ) -> list[CatalogRow]:
+        """The same experiments as the catalog has them."""
+        table = matching(self._catalog.table(), Criteria(id, state, owner, tag, min_running_time))
+        return sorted(self._catalog.rows(table), key=_in_order)
+
+    def get_experiment(self, id: str) -> StoredExperiment:  # noqa: A002
+        """The experiment with this id: `DIG-7`, its internal id, or the beginning of that if no other begins so.
+
+        Raises `ExperimentNotFound` when there is none, or more than one.
+        """
+        if not id:
+            raise InvalidValue("an experiment's id is empty: give one such as 'DIG-7'")
+        found = self._catalog.rows(_identified(self._catalog.table(), id))
+        if len(found) == 1:
+            return StoredExperiment(self.store, self.name, found[0].experiment, row=found[0])
+        if not found and is_id(id):  # committed, and not in the catalog yet
+            return StoredExperiment(self.store, self.name, id)
+        raise ExperimentNotFound(self._no_single(id, sorted(found, key=_in_order)))
+
+    def _no_single(self, wanted: str, found: list[CatalogRow]) -> str:
+        if not found:
+            return f"no experiment {wanted!r} in the project {self.name!r} of the store {self.store.url!r}"
+        shown = ", ".join(f"{row.id} ({row.experiment[: len(wanted) + 4]}...)" for row in found[:_SHOWN_MATCHES])
+        return f"{wanted!r} fits {len(found)} experiments of {self.name!r}: {shown}; give more of the id"
+
+
+def _identified(table: pa.Table, wanted: str) -> pa.Table:
+    exact = matching(table, Criteria(id=wanted))
+    return exact if exact.num_rows else table.filter(pc.starts_with(table["experiment"], wanted))
+
+
+def _in_order(row: CatalogRow) -> tuple[int, str, str]:
+    key, _, number = row.id.rpartition("-")
+    return (int(number) if number.isdecimal() else 0, key, row.experiment)
