@@ -11,13 +11,13 @@ import asyncio
 import logging
 from typing import Final
 
-from headrace_proto import messages, subjects
-from headrace_proto.messages import FileMark, Mark, Rewind
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 
 from headrace_collector.keeper import TRANSIENT
+from headrace_proto import messages, subjects
+from headrace_proto.messages import FileMark, Mark, Rewind
 
 _LOG: Final = logging.getLogger(__name__)
 _CONFIRM_S: Final = 5.0

@@ -15,7 +15,6 @@ from collections.abc import Iterable
 from typing import Final, Protocol
 
 import nats.errors
-from headrace_proto import subjects
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
@@ -24,6 +23,7 @@ from nats.js.errors import APIError, NotFoundError
 from nats.js.errors import Error as JetStreamError
 
 from headrace_collector.leases import BEAT_S, LEASE_TTL_S, LeaseBook, Member
+from headrace_proto import subjects
 
 _LOG: Final = logging.getLogger(__name__)
 _WRONG_LAST_SEQUENCE: Final = 10_071
@@ -59,6 +59,8 @@ class LeaseKeeper:
         self._holder = holder
         self._sequences: dict[int, int] = {}  # partition -> its lease's newest sequence, of those that we hold
         self._releasing: set[int] = set()
+        self._early = asyncio.Event()  # ends the pause between two beats
+        self._empty = asyncio.Event()  # a leaver holds nothing any more
 
     async def run(self) -> None:
         """Announce, renew, release and claim, for ever."""
@@ -73,9 +75,13 @@ class LeaseKeeper:
             if not self._client.is_closed:
                 await subscription.unsubscribe()
 
-    async def leave(self) -> None:
-        """Give every lease back and say goodbye, so that nobody need wait for them to run out."""
-        await asyncio.gather(*(self._give_back(partition) for partition in self._book.held))
+    async def leave(self, timeout_s: float) -> None:
+        """Drain every partition and give its lease back, then say goodbye. `run` must still run, for it goes on renewing."""
+        self._book.leaving = True
+        self._early.set()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._empty.wait()
         if self._client.is_connected:
             await self._client.publish(subjects.collector(self._book.collector), b"", headers=_TTL.copy())
 
@@ -112,7 +118,15 @@ class LeaseKeeper:
                 await self._announce()
             except TRANSIENT as error:
                 _LOG.debug("a beat failed", extra={"error": repr(error)})
-            await asyncio.sleep(BEAT_S)
+            if self._book.leaving and not self._book.held:
+                self._empty.set()
+            await self._pause()
+
+    async def _pause(self) -> None:
+        self._early.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(BEAT_S):
+                await self._early.wait()
 
     async def _follow_plan(self, tasks: asyncio.TaskGroup) -> None:
         now = time.monotonic()
@@ -136,6 +150,7 @@ class LeaseKeeper:
             await self._announce()
         finally:
             self._releasing.discard(partition)
+            self._early.set()
 
     # -- One lease ------------------------------------------------------------------------------------------------------
 

@@ -67,6 +67,8 @@ class LeaseBook:
         self._held: dict[int, float] = {}  # partition -> when the claim or renewal that succeeded was sent
         self._others: dict[str, tuple[Member, float]] = {}
         self._refused: dict[int, float] = {}  # partition -> when a claim of it failed
+        self.leaving = False
+        """Set by a collector that stops: it wants no share any more."""
 
     @property
     def held(self) -> list[int]:
@@ -121,7 +123,7 @@ class LeaseBook:
     def plan(self, now: float) -> Plan:
         """Which partitions to claim, and which to give back."""
         others = self.others(now)
-        share = 0 if self.misfit(now) else -(-self.partitions // (1 + len(others)))
+        share = 0 if self.leaving or self.misfit(now) else -(-self.partitions // (1 + len(others)))
         held = self.held
         taken = {partition for member in others for partition in member.held}
         taken |= {partition for partition, at in self._refused.items() if now - at < BEAT_S}

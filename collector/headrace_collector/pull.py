@@ -16,13 +16,14 @@ import logging
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from headrace_proto import subjects
-from headrace_proto.limits import MIB
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, Header
 from nats.js.errors import NotFoundError
+
+from headrace_proto import subjects
+from headrace_proto.limits import MIB
 
 _LOG: Final = logging.getLogger(__name__)
 

@@ -1,0 +1,138 @@
+"""The bench: a worker's blocking side, one experiment's chain of commits. `lay_out` and `commit` run in the store's threads, one
+at a time; what else it tells is read from immutable commits, at any time.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from headrace_collector.gathering import Taken
+from headrace_collector.intake import Arrival, Standing
+from headrace_collector.quarantine import put_away
+from headrace_proto.errors import Corrupt
+from headrace_proto.frame import Frame, FrameKind, raw_body
+from headrace_proto.ids import token
+from headrace_proto.store.backend import Store
+from headrace_proto.store.chain import Batch, Chain, FileDone
+from headrace_proto.store.columns import BadCut
+from headrace_proto.store.commits import PART_KINDS, Commit, PendingFile
+from headrace_proto.store.documents import LostRange
+from headrace_proto.store.intake import admit
+
+_LOG: Final = logging.getLogger(__name__)
+
+
+class Stored(NamedTuple):
+    """What became of what a commit was given."""
+
+    taken: Taken
+    refused: list[Arrival]
+    """Batches that contradict what is stored: put into quarantine, to be sent again. What followed them was not taken."""
+    points: int
+    head: Commit | None
+
+
+class Bench:
+    """One experiment in the store."""
+
+    def __init__(self, store: Store, project: str, experiment: str) -> None:
+        self.store: Final = store
+        self.project: Final = project
+        self.experiment: Final = experiment
+        self._chain: Final = Chain(store, project, experiment)
+        self.laid_out = False
+        """Whether it is known where the store stands."""
+
+    # -- In a thread ----------------------------------------------------------------------------------------------------
+
+    def lay_out(self) -> None:
+        """Look where the store stands. Raises `OSError`, and `FormatUnknown` or `Corrupt` for what is stored there."""
+        self._chain.load()
+        self.laid_out = True
+
+    def commit(self, taken: Taken, files_done: Sequence[FileDone]) -> Stored:
+        """Store what was taken. Raises `CommitConflict` when somebody else did, `OSError` when the store is out of order."""
+        accepted: Taken = {}
+        batches: list[Batch] = []
+        refused: list[Arrival] = []
+        for source, arrivals in taken.items():
+            opened = self._open(source, arrivals)
+            accepted[source] = arrivals[: len(opened)]
+            batches += opened
+            refused += arrivals[len(opened) : len(opened) + 1]
+        before = self._chain.head
+        self._chain.commit(batches, files_done=files_done, now_ns=time.time_ns())
+        head = self._chain.head
+        return Stored(accepted, refused, _new_points(before, head), head)
+
+    def _open(self, source: str, arrivals: Sequence[Arrival]) -> list[Batch]:
+        """The batches of one source, up to the first that contradicts what stands before it."""
+        position, lost = self._chain.watermark(source), self._lost(source)
+        opened: list[Batch] = []
+        for arrival in arrivals:
+            batch = self._batch(arrival.frame)
+            if batch.first < position:  # rare, and the only batches that are cut
+                try:
+                    admit(batch, position, lost)
+                except BadCut as error:
+                    self._put_away(arrival.frame, f"it contradicts what is stored: {error}")
+                    break
+            opened.append(batch)
+            position = max(position, batch.end)
+        return opened
+
+    def _batch(self, frame: Frame) -> Batch:
+        try:
+            raw = raw_body(frame)
+        except Corrupt as error:  # sent so, for the checksum over all of it held: sent again it would be the same
+            self._put_away(frame, f"poison: {error}")
+            return Batch(frame.source, frame.first, frame.end, b"", FrameKind.LOST, "does not decompress")
+        return Batch(frame.source, frame.first, frame.end, raw, frame.kind, frame.reason)
+
+    def _put_away(self, frame: Frame, reason: str) -> None:
+        _LOG.error("a batch goes to quarantine", extra={"source": frame.source, "first": frame.first, "reason": reason})
+        facts = {name: value for name, value in frame._asdict().items() if name != "body"}
+        put_away(self.store, token(frame.experiment), frame.body, {"frame": facts, "reason": reason})
+
+    # -- At any time ----------------------------------------------------------------------------------------------------
+
+    @property
+    def number(self) -> int:
+        """The newest commit's number; 0 before the first."""
+        return self._chain.number
+
+    @property
+    def short_id(self) -> str:
+        """`KEY-7`, or "" before the first commit."""
+        return self._chain.document.id
+
+    def standing(self, source: str) -> Standing:
+        """Where the store stands with a source."""
+        lost = tuple((gap.first, gap.end) for gap in self._lost(source))
+        return Standing(self._chain.watermark(source), lost)
+
+    def _lost(self, source: str) -> tuple[LostRange, ...]:
+        record = self._chain.document.sources.get(
+            source
+        )  # nearly always there; asking the chain puts archived ones together
+        return record.lost if record else self._chain.lost(source)
+
+    def pending(self, source: str, file: str) -> PendingFile | None:
+        """A file that an event named and that is not in place yet."""
+        return self._chain.pending(source, file)
+
+    def has_file(self, source: str, file: str) -> bool:
+        """Whether a file needs no more bytes, whatever became of it."""
+        return self._chain.has_file(source, file)
+
+
+def _new_points(before: Commit | None, head: Commit | None) -> int:
+    """Points in parts that were not there before and are no work of compaction."""
+    if head is None:
+        return 0
+    known = {part.path for kind in PART_KINDS for part in before.parts.of(kind)} if before else set()
+    fresh = (part for kind in PART_KINDS for part in head.parts.of(kind) if part.path not in known)
+    return sum(part.rows for part in fresh if part.level == 0)

@@ -1,0 +1,237 @@
+"""One collector process: connects, takes its share of the partitions, and serves them until it is asked to stop.
+
+The order of a stop, spoken aloud: give every lease back, which for each partition means to pull no more, commit what is here,
+acknowledge it and tell the marks; say goodbye; send what is left to say; close the connection; let the threads end. Whatever
+fails or takes too long is skipped: a SIGKILL at any of these places loses nothing either.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final, NamedTuple, TypeVar
+
+from nats.aio.client import Client
+from nats.js import JetStreamContext
+
+from headrace.service.broker import connect, ensure_streams
+from headrace.service.health import Health, HealthServer
+from headrace_collector.answers import Answers
+from headrace_collector.keeper import TRANSIENT, LeaseKeeper
+from headrace_collector.leases import LeaseBook
+from headrace_collector.metrics import Metrics
+from headrace_collector.pacing import Pacing
+from headrace_collector.partition import Partition
+from headrace_collector.quarantine import Quarantine
+from headrace_collector.settings import CollectorSettings
+from headrace_collector.workshop import Workshop
+from headrace_proto.errors import HeadraceError
+from headrace_proto.ids import random_id
+from headrace_proto.store.backend import open_store, store_id
+
+_LOG: Final = logging.getLogger(__name__)
+
+AGAIN_S: Final = 1.0
+"""Between two tries to reach a store or a broker at the start."""
+GOODBYE_S: Final = 5.0
+"""For each step of a stop that talks to the broker."""
+
+
+_Result = TypeVar("_Result")
+
+
+class BrokerLost(HeadraceError, ConnectionError):
+    """The broker closed the connection for good, as it does when credentials are revoked."""
+
+
+class Collector:
+    """Serves partitions, as a `keeper.Holder`. One use: `run`."""
+
+    def __init__(self, settings: CollectorSettings) -> None:
+        self._settings: Final = settings
+        self._metrics: Final = Metrics()
+        self._partitions: Final[dict[int, _Served]] = {}
+        self._site: _Site | None = None
+        self._metrics.lag_s.set_function(self._lag_s)
+        self._metrics.partitions.set_function(lambda: len(self._partitions))
+        self._metrics.experiments.set_function(lambda: self._site.workshop.pacing.live if self._site else 0)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Serve until `stop` is set. Raises `HeadraceError` for what an operator must mend."""
+        settings = self._settings
+        async with HealthServer(
+            settings.metrics_port, self._metrics.registry, self.health, host=settings.metrics_host
+        ) as server:
+            _LOG.info("serves figures", extra={"port": server.port})
+            self._site = await _unless(stop, self._open())
+            if self._site is None:
+                return
+            try:
+                await self._serve(self._site, stop)
+            except* BrokerLost as lost:
+                raise lost.exceptions[0] from None
+            finally:
+                await self._close(self._site)
+
+    # -- Opening --------------------------------------------------------------------------------------------------------
+
+    async def _open(self) -> _Site:
+        settings = self._settings
+        client = await connect(
+            settings.nats,
+            name="headrace-collector",
+            credentials=str(settings.credentials) if settings.credentials else None,
+            on_event=_LOG.warning,
+        )
+        try:
+            js = client.jetstream()
+            await _persist(lambda: ensure_streams(js), "the broker")
+            store = await _persist(lambda: asyncio.to_thread(open_store, settings.store), "the store")
+            identity = await _persist(lambda: asyncio.to_thread(store_id, store), "the store")
+        except BaseException:
+            await client.close()
+            raise
+        pacing = Pacing(local=store.local, interval_s=settings.commit_interval_s)
+        workshop = Workshop(store, identity, Answers(client, js), self._metrics, pacing)
+        book = LeaseBook(random_id(), settings.partitions, time.time_ns())
+        return _Site(
+            client, js, workshop, Quarantine(workshop), LeaseKeeper(client, js, book, self), asyncio.TaskGroup()
+        )
+
+    # -- Serving --------------------------------------------------------------------------------------------------------
+
+    async def _serve(self, site: _Site, stop: asyncio.Event) -> None:
+        workshop = site.workshop
+        _LOG.info("serves", extra={"store": workshop.store.url, "partitions": self._settings.partitions})
+        async with site.tasks as tasks:
+            runs = (
+                site.keeper.run,
+                workshop.answers.run,
+                workshop.listing.run,
+                workshop.upkeep.run,
+                site.quarantine.run,
+            )
+            serving = [tasks.create_task(run()) for run in (*runs, lambda: _watch(site.client))]
+            await stop.wait()
+            await site.keeper.leave(self._settings.drain_s + GOODBYE_S)
+            for task in (*serving, *(served.task for served in self._partitions.values())):
+                task.cancel()
+
+    async def _close(self, site: _Site) -> None:
+        with contextlib.suppress(*TRANSIENT):
+            async with asyncio.timeout(GOODBYE_S):
+                await site.workshop.answers.flush()
+                await site.client.flush()
+        await site.client.close()
+        site.workshop.close()
+        _LOG.info("stopped")
+
+    # -- Partitions, as the keeper has them worked ----------------------------------------------------------------------
+
+    def start(self, partition: int, epoch: int) -> None:
+        """Work a partition from now on."""
+        site = self._site
+        if site is None:
+            return
+        queues = Partition(
+            site.client,
+            site.js,
+            site.workshop,
+            site.quarantine,
+            number=partition,
+            partitions=self._settings.partitions,
+            epoch=epoch,
+        )
+        task = site.tasks.create_task(queues.run(), name=f"partition {partition}")
+        self._partitions[partition] = _Served(queues, task)
+
+    async def drain(self, partition: int) -> None:
+        """Stop working a partition, with all of it committed and acknowledged that can be."""
+        served = self._partitions.get(partition)
+        if served is None or self._site is None:
+            return
+        await served.partition.drain(self._settings.drain_s)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(GOODBYE_S):
+                await self._site.workshop.answers.flush()
+        self.abandon(partition)
+
+    def abandon(self, partition: int) -> None:
+        """Stop working a partition at once."""
+        served = self._partitions.pop(partition, None)
+        if served is not None:
+            served.task.cancel()
+
+    # -- Health ---------------------------------------------------------------------------------------------------------
+
+    def health(self) -> Health:
+        """How this collector is."""
+        site = self._site
+        if site is None:
+            return Health(ok=False, facts={"why": "waits for the broker and the store"})
+        connected, fault = site.client.is_connected, site.workshop.fault
+        facts = {
+            "connected": connected,
+            "store": site.workshop.store.url,
+            "store_fault": fault,
+            "partitions": sorted(self._partitions),
+            "experiments": site.workshop.pacing.live,
+            "waiting_bytes": site.workshop.memory.ready + site.workshop.memory.above,
+            "lag_s": round(self._lag_s(), 3),
+        }
+        return Health(ok=connected and not fault, facts=facts)
+
+    def _lag_s(self) -> float:
+        now = time.monotonic()
+        return max((served.partition.lag_s(now) for served in self._partitions.values()), default=0.0)
+
+
+class _Served(NamedTuple):
+    """A partition at work."""
+
+    partition: Partition
+    task: asyncio.Task[None]
+
+
+class _Site(NamedTuple):
+    """What there is once broker and store were reached."""
+
+    client: Client
+    js: JetStreamContext
+    workshop: Workshop
+    quarantine: Quarantine
+    keeper: LeaseKeeper
+    tasks: asyncio.TaskGroup
+
+
+async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, _Result]) -> _Result | None:
+    """The result of `work`, or None if `stop` is set before."""
+    working, stopping = asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait([working, stopping], return_when=asyncio.FIRST_COMPLETED)
+        return working.result() if working.done() else None
+    finally:
+        working.cancel()
+        stopping.cancel()
+        await asyncio.gather(working, stopping, return_exceptions=True)
+
+
+async def _persist(attempt: Callable[[], Awaitable[_Result]], what: str) -> _Result:
+    """What `attempt` gives, once what it needs is there. What an operator must mend is raised."""
+    while True:
+        try:
+            return await attempt()
+        except HeadraceError:
+            raise
+        except TRANSIENT as error:
+            _LOG.warning(f"waits for {what}", extra={"error": repr(error)})
+            await asyncio.sleep(AGAIN_S)
+
+
+async def _watch(client: Client) -> None:
+    while not client.is_closed:  # noqa: ASYNC110 - the client has no event for it
+        await asyncio.sleep(AGAIN_S)
+    raise BrokerLost("the broker closed the connection for good: check --credentials and what they permit")

@@ -1,0 +1,262 @@
+"""Files on their way: chunks become pieces in the store, and a whole, verified file becomes part of a commit.
+
+A chunk is acknowledged when a piece that holds it is in the store; the chunk that ends the file only when a commit says what
+became of the file. So that one message is the reminder, in the queue, of what is still to do, and a kill at any place between
+loses nothing: it comes again, the pieces are found complete, and the file is finished.
+
+The event that names the file may come before or after its bytes: the pieces wait for it in the store, not in memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from headrace_collector.bench import Bench
+from headrace_collector.intake import REWIND_PAUSE_S, Arrival
+from headrace_collector.workshop import Workshop
+from headrace_proto.errors import Corrupt
+from headrace_proto.frame import Frame, raw_body
+from headrace_proto.messages import FileMark, Rewind
+from headrace_proto.store.chain import FileDone
+from headrace_proto.store.uploads import Upload
+
+_LOG: Final = logging.getLogger(__name__)
+
+FLUSH_S: Final = 2.0
+"""Chunks that wait this long for the rest of their piece become a smaller one: nothing is held unacknowledged for long."""
+
+FileKey = tuple[str, str]
+"""(source, file)"""
+
+
+class FileDesk:
+    """Gathers one file. `run` is its one task; it returns when a commit says what became of the file."""
+
+    def __init__(
+        self, workshop: Workshop, bench: Bench, frame: Frame, turn: asyncio.Lock, hurry: Callable[[], None]
+    ) -> None:
+        self._workshop: Final = workshop
+        self._bench: Final = bench
+        self._turn: Final = turn
+        self._hurry: Final = hurry
+        self._frame: Final = frame._replace(body=b"")  # what all chunks of the file say alike
+        self._site = ""
+        self._arrived: list[Arrival] = []
+        self._held: list[Arrival] = []  # in the upload, not yet in a piece; without their bodies
+        self._last: list[str] = []  # messages that ended the file
+        self._wake: Final = asyncio.Event()
+        self._asked_at = float("-inf")
+        self._suspicious = False
+        self.report: FileDone | None = None
+        """What the next commit is to be told."""
+
+    @property
+    def _key(self) -> FileKey:
+        return self._frame.source, self._frame.file
+
+    def offer(self, arrival: Arrival) -> None:
+        """Take a chunk over."""
+        self._site = arrival.site
+        self._arrived.append(arrival)
+        self._workshop.memory.add(ready=arrival.size)
+        self._wake.set()
+
+    def look(self) -> None:
+        """A commit was made: perhaps it names the file, or says that it is done."""
+        self._wake.set()
+
+    def replies(self) -> Iterator[str]:
+        """Every message that is held."""
+        yield from (arrival.reply for arrival in (*self._arrived, *self._held))
+        yield from self._last
+
+    async def run(self) -> None:
+        """Gather, finish, answer."""
+        frame, bench = self._frame, self._bench
+        place = (bench.project, bench.experiment, frame.source, frame.file)
+        persist = self._workshop.persist
+        try:
+            upload = await persist(Upload, bench.store, *place, size=frame.size, sha256=frame.sha256)
+            while not bench.has_file(*self._key):
+                await self._gather(upload)
+                self._answer(upload)
+                if self._suspicious and not upload.complete:
+                    self._ask_again(upload)
+                self._suspicious = False
+                if upload.complete and not self.report and bench.pending(*self._key):
+                    await self._finish(upload)
+                else:
+                    await self._rest(upload)
+            self._answer_all()
+            await persist(upload.discard)
+        finally:
+            self._forget([*self._arrived, *self._held])
+
+    async def _gather(self, upload: Upload) -> None:
+        """Give what has arrived to the upload, which writes a piece now and then."""
+        while self._arrived:
+            arrival = self._arrived.pop(0)
+            if (chunk := self._chunk(arrival.frame)) is None or arrival.frame.first > upload.received:
+                self._refuse(arrival, upload)
+                continue
+            self._held.append(arrival._replace(frame=arrival.frame._replace(body=b"")))
+            if await self._workshop.persist(upload.add, arrival.frame.first, chunk):
+                self._answer(upload)
+
+    def _chunk(self, frame: Frame) -> bytes | None:
+        if (frame.size, frame.sha256) != (self._frame.size, self._frame.sha256) or frame.end > frame.size:
+            return None
+        try:
+            return raw_body(frame)
+        except Corrupt:
+            return None
+
+    def _refuse(self, arrival: Arrival, upload: Upload) -> None:
+        """A chunk above a gap, or of no use: have the file sent again from where it is here."""
+        self._forget([arrival])
+        self._workshop.answers.ack(arrival.reply)
+        self._ask_again(upload)
+
+    def suspect(self) -> None:
+        """A chunk could not be read, and may have been one of this file."""
+        self._suspicious = True
+        self._wake.set()
+
+    def _ask_again(self, upload: Upload) -> None:
+        now = time.monotonic()
+        if now - self._asked_at >= REWIND_PAUSE_S:
+            self._asked_at = now
+            source, file = self._key
+            self._workshop.metrics.rewinds.inc()
+            self._workshop.answers.rewind(self._site, Rewind(source, upload.received, file))
+
+    def _answer(self, upload: Upload) -> None:
+        """Tell how far the file is in the store, and acknowledge what brought it there."""
+        stored = [arrival for arrival in self._held if arrival.frame.end <= upload.offset]
+        if not stored:
+            return
+        self._held = [arrival for arrival in self._held if arrival.frame.end > upload.offset]
+        self._forget(stored)
+        self._workshop.answers.file_mark(self._site, self._mark(upload.offset))
+        for arrival in stored:
+            if arrival.frame.end < upload.size:
+                self._workshop.answers.ack(arrival.reply)
+            else:
+                self._last.append(arrival.reply)
+
+    async def _rest(self, upload: Upload) -> None:
+        """Wait for more, and flush when it does not come."""
+        self._wake.clear()
+        if self._arrived:
+            return
+        try:
+            async with asyncio.timeout(FLUSH_S if upload.received > upload.offset else None):
+                await self._wake.wait()
+        except TimeoutError:
+            await self._workshop.persist(upload.flush)
+
+    async def _finish(self, upload: Upload) -> None:
+        """Put the file in place. In turn with commits: one of them may give its path to another file."""
+        async with self._turn:
+            pending = self._bench.pending(*self._key)
+            if pending is None:
+                return
+            bad = "it was changed between the call that logged it and its upload"
+            if (pending.size, pending.sha256) == (upload.size, upload.sha256):
+                bad = await self._workshop.persist(upload.finish, pending.path)
+        if bad:
+            _LOG.error("a file is not what was logged", extra={"path": pending.path, "reason": bad})
+        self.report = FileDone(*self._key, bad)
+        self._hurry()
+
+    def _answer_all(self) -> None:
+        """A commit says what became of the file."""
+        bad = self.report.bad if self.report else ""
+        (self._workshop.metrics.bad_files if bad else self._workshop.metrics.files).inc()
+        self._workshop.answers.file_mark(self._site, self._mark(self._frame.size, done=not bad, bad=bad))
+        for reply in self.replies():
+            self._workshop.answers.ack(reply)
+
+    def _mark(self, offset: int, *, done: bool = False, bad: str = "") -> FileMark:
+        return FileMark(self._workshop.store_id, self._bench.experiment, *self._key, offset, done, bad)
+
+    def _forget(self, arrivals: list[Arrival]) -> None:
+        self._workshop.memory.add(ready=-sum(arrival.size for arrival in arrivals))
+        self._workshop.weigh()
+
+
+class Files:
+    """All files of one experiment that are on their way."""
+
+    def __init__(self, workshop: Workshop, bench: Bench, turn: asyncio.Lock, hurry: Callable[[], None]) -> None:
+        self._workshop: Final = workshop
+        self._bench: Final = bench
+        self._turn: Final = turn
+        self._hurry: Final = hurry
+        self._desks: Final[dict[FileKey, FileDesk]] = {}
+        self._tasks: Final[set[asyncio.Task[None]]] = set()
+
+    @property
+    def reports(self) -> list[FileDone]:
+        """What the next commit is to be told."""
+        return [desk.report for desk in self._desks.values() if desk.report]
+
+    @property
+    def holds(self) -> bool:
+        """Whether any file is on its way."""
+        return bool(self._desks)
+
+    def offer(self, arrival: Arrival, tasks: asyncio.TaskGroup) -> None:
+        """Take a chunk over. The first of a file begins its desk's task."""
+        frame = arrival.frame
+        key = frame.source, frame.file
+        if key not in self._desks:
+            if self._bench.has_file(*key):
+                self._answer_again(arrival)
+                return
+            desk = self._desks[key] = FileDesk(self._workshop, self._bench, frame, self._turn, self._hurry)
+            task = tasks.create_task(self._serve(key, desk), name=f"file {frame.file} of {frame.source}")
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        self._desks[key].offer(arrival)
+
+    async def _serve(self, key: FileKey, desk: FileDesk) -> None:
+        try:
+            await desk.run()
+        finally:
+            del self._desks[key]
+
+    def _answer_again(self, arrival: Arrival) -> None:
+        """A chunk of a file that needs none: its agent has forgotten, or never heard."""
+        frame = arrival.frame
+        mark = FileMark(
+            self._workshop.store_id, self._bench.experiment, frame.source, frame.file, frame.size, done=True
+        )
+        self._workshop.metrics.duplicates.inc()
+        self._workshop.answers.file_mark(arrival.site, mark)
+        self._workshop.answers.ack(arrival.reply)
+
+    def ask_again(self, source: str) -> None:
+        """A chunk of the source could not be read: any of its files may lack it."""
+        for (owner, _), desk in self._desks.items():
+            if owner == source:
+                desk.suspect()
+
+    def committed(self) -> None:
+        """A commit was made, here or elsewhere."""
+        for desk in self._desks.values():
+            desk.look()
+
+    def stop(self) -> None:
+        """End all tasks. What they hold comes again."""
+        for task in list(self._tasks):
+            task.cancel()
+
+    def replies(self) -> Iterator[str]:
+        """Every message that is held."""
+        for desk in self._desks.values():
+            yield from desk.replies()

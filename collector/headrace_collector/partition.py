@@ -1,0 +1,176 @@
+"""A partition: two pulls, and the workers of the experiments that they bring.
+
+Life cycle: `run` serves until it is cancelled, which is safe at any time: what was not acknowledged comes again, to whoever
+holds the partition next. `drain` ends it in good order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import Final
+
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.js import JetStreamContext
+
+from headrace_collector.address import Address
+from headrace_collector.intake import Arrival
+from headrace_collector.keeper import TRANSIENT
+from headrace_collector.pull import ACK_WAIT_S, ConsumerGone, Pull, Queue, make_consumer
+from headrace_collector.quarantine import Quarantine
+from headrace_collector.worker import Worker
+from headrace_collector.workshop import Workshop
+from headrace_proto import names, subjects
+from headrace_proto.errors import Corrupt, FormatUnknown, InvalidName
+from headrace_proto.frame import Frame, decode
+from headrace_proto.messages import Rewind
+
+_LOG: Final = logging.getLogger(__name__)
+
+IDLE_S: Final = 600.0
+"""An experiment that is silent this long is let go of; its next frame loads it again."""
+TICK_S: Final = 0.5
+AGAIN_S: Final = 0.5
+FRAME_OVERHEAD: Final = 1024
+"""Bytes that a held message costs besides its data: many tiny frames must not hide from the bounds."""
+
+WorkerKey = tuple[str, str]
+"""(project, experiment)"""
+
+
+class Partition:
+    """Serves one partition while its lease is held. `epoch` is the lease's."""
+
+    def __init__(
+        self,
+        client: Client,
+        js: JetStreamContext,
+        workshop: Workshop,
+        quarantine: Quarantine,
+        *,
+        number: int,
+        partitions: int,
+        epoch: int,
+    ) -> None:
+        self._client: Final = client
+        self._js: Final = js
+        self._workshop: Final = workshop
+        self._quarantine: Final = quarantine
+        self._queues: Final = [
+            Queue(subjects.EVENTS_STREAM, subjects.EVENTS_PREFIX, number, partitions),
+            Queue(subjects.FILES_STREAM, subjects.FILES_PREFIX, number, partitions),
+        ]
+        self._epoch: Final = epoch
+        self._workers: dict[WorkerKey, tuple[Worker, asyncio.Task[None]]] = {}
+        self._pulls: list[asyncio.Task[None]] = []
+        self._tasks = asyncio.TaskGroup()
+
+    async def run(self) -> None:
+        """Serve until cancelled. Whatever goes wrong, it begins anew: what was held and not acknowledged comes again."""
+        while True:
+            try:
+                await self._serve()
+            except* ConsumerGone as gone:
+                _LOG.warning("a consumer is gone; what was held is dropped", extra={"why": str(gone.exceptions[0])})
+            except* TRANSIENT as error:
+                _LOG.warning("the broker is out of reach", extra={"error": repr(error.exceptions[0])})
+            except* Exception:
+                _LOG.exception("a partition failed; it begins anew")
+            await asyncio.sleep(AGAIN_S)
+
+    async def _serve(self) -> None:
+        consumers = [await make_consumer(self._js, queue, self._epoch) for queue in self._queues]
+        try:
+            async with asyncio.TaskGroup() as self._tasks:
+                for queue, consumer in zip(self._queues, consumers, strict=True):
+                    pull = Pull(self._client, self._js, queue, consumer, self._on_message)
+                    self._pulls.append(self._tasks.create_task(pull.run(self._workshop.room)))
+                self._tasks.create_task(self._tick())
+        finally:
+            self._workshop.pacing.live -= len(self._workers)
+            self._workers.clear()
+            self._pulls.clear()
+
+    async def drain(self, timeout_s: float) -> None:
+        """Pull no more, and commit what is here. What cannot be in time comes again."""
+        for pull in self._pulls:
+            pull.cancel()
+        for worker, _ in self._workers.values():
+            worker.drain()
+        if self._workers:
+            await asyncio.wait([task for _, task in self._workers.values()], timeout=timeout_s)
+
+    def lag_s(self, now: float) -> float:
+        """How long the oldest frame has waited for its commit."""
+        return max((now - worker.waiting_since for worker, _ in self._workers.values()), default=0.0)
+
+    # -- Messages -------------------------------------------------------------------------------------------------------
+
+    def _on_message(self, message: Msg) -> None:
+        address = Address.of(message.subject)
+        if address is None:
+            self._set_aside(message, None, "its subject names no source")
+            return
+        try:
+            frame = _frame_of(message, address)
+        except (Corrupt, FormatUnknown, InvalidName) as error:
+            self._set_aside(message, address, str(error))
+            return
+        arrival = Arrival(frame, message.reply, address.site, len(message.data) + FRAME_OVERHEAD)
+        self._worker(frame.project, frame.experiment).offer(arrival)
+        self._workshop.weigh()
+
+    def _set_aside(self, message: Msg, address: Address | None, reason: str) -> None:
+        """Bytes that say nothing, not even whose they were: no watermark moves. The journal has the good ones still."""
+        self._quarantine.put(message, address.token if address else 0, reason, lambda: self._ask_again(address))
+
+    def _ask_again(self, address: Address | None) -> None:
+        if address is None:
+            return
+        workers = [worker for (_, name), (worker, _) in self._workers.items() if name == address.experiment]
+        for worker in workers:
+            worker.ask_again(address.site, address.source)
+        if not workers:  # then its agent knows better than we where to begin
+            self._workshop.metrics.rewinds.inc()
+            self._workshop.answers.rewind(address.site, Rewind(address.source, 0))
+
+    # -- Workers --------------------------------------------------------------------------------------------------------
+
+    def _worker(self, project: str, experiment: str) -> Worker:
+        key = project, experiment
+        if key not in self._workers:
+            worker = Worker(self._workshop, project, experiment)
+            self._workers[key] = worker, self._tasks.create_task(worker.run(), name=f"experiment {experiment}")
+            self._workshop.pacing.live += 1
+        return self._workers[key][0]
+
+    async def _tick(self) -> None:
+        """Look after the workers: ask for what is missing, keep the stream patient, let idle ones go."""
+        touched_at = time.monotonic()
+        while True:
+            await asyncio.sleep(TICK_S)
+            now = time.monotonic()
+            touching = now - touched_at >= ACK_WAIT_S / 3
+            touched_at = now if touching else touched_at
+            for key, (worker, _) in list(self._workers.items()):
+                worker.tick(now)
+                if touching:
+                    worker.touch()
+                if worker.idle and now - worker.active_at >= IDLE_S:
+                    self._dismiss(key)
+
+    def _dismiss(self, key: WorkerKey) -> None:
+        worker, _ = self._workers.pop(key)
+        self._workshop.pacing.live -= 1
+        worker.drain()
+
+
+def _frame_of(message: Msg, address: Address) -> Frame:
+    """The frame in a message. Raises `Corrupt`, `FormatUnknown`, `InvalidName`."""
+    frame = decode(message.data)
+    if (frame.experiment, frame.source) != (address.experiment, address.source):
+        raise Corrupt(f"the frame is of {frame.experiment}/{frame.source}, and was sent as another's")
+    names.project_name(frame.project)
+    return frame

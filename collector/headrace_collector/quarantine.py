@@ -1,0 +1,53 @@
+"""Quarantine: bytes that this release cannot take, kept beside what is known of them for a person or a newer release."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from nats.aio.msg import Msg
+
+from headrace_collector.workshop import Workshop
+from headrace_proto.store import layout
+from headrace_proto.store.backend import Store
+
+_LOG: Final = logging.getLogger(__name__)
+
+
+def put_away(store: Store, token: int, data: bytes, facts: Mapping[str, Any]) -> None:
+    """Write the bytes, and `facts` beside them. Blocks."""
+    time_ns, nonce = time.time_ns(), os.urandom(8).hex()
+    store.put(layout.quarantine_file(token, time_ns, nonce, "bin"), data)
+    text = json.dumps({"format": layout.STORE_FORMAT, "bytes": len(data), **facts}, indent=2, default=str)
+    store.put(layout.quarantine_file(token, time_ns, nonce, "json"), text.encode())
+
+
+class Quarantine:
+    """Frames that did not decode, on their way to the store. None is acknowledged before it is there."""
+
+    def __init__(self, workshop: Workshop) -> None:
+        self._workshop = workshop
+        self._waiting: asyncio.Queue[tuple[Msg, int, str, Callable[[], None]]] = asyncio.Queue()
+
+    def put(self, message: Msg, token: int, reason: str, then: Callable[[], None]) -> None:
+        """Take a message over; `then` is called once it is put away and acknowledged."""
+        _LOG.error("a frame goes to quarantine", extra={"subject": message.subject, "reason": reason})
+        self._workshop.metrics.quarantined.inc()
+        self._workshop.memory.add(ready=len(message.data))
+        self._waiting.put_nowait((message, token, reason, then))
+
+    async def run(self) -> None:
+        """Put away for ever."""
+        while True:
+            message, token, reason, then = await self._waiting.get()
+            facts = {"subject": message.subject, "headers": message.headers or {}, "reason": reason}
+            await self._workshop.persist(put_away, self._workshop.store, token, message.data, facts)
+            self._workshop.memory.add(ready=-len(message.data))
+            self._workshop.weigh()
+            self._workshop.answers.ack(message.reply)
+            then()

@@ -1,0 +1,266 @@
+"""The worker: owns one live experiment, from its first frame to the last acknowledgement.
+
+Order of a commit: parts, then `commits/<n>.json` if it is absent (both are `Chain.commit`), then the catalog's row, then the
+marks, and only then the acknowledgements. Killed anywhere in between, the messages come again and lie below the watermark.
+
+Life cycle: `run` is its one task. It returns when `drain` was called and nothing waits for a commit any more; cancelling it is
+safe at any time. `offer`, `tick` and `drain` are called on the same event loop, and never wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+from typing import Final
+
+from tenacity import AsyncRetrying, RetryCallState, wait_exponential_jitter
+
+from headrace_collector.bench import Bench, Stored
+from headrace_collector.files import Files
+from headrace_collector.gathering import Gathering
+from headrace_collector.intake import Arrival, Verdict
+from headrace_collector.workshop import RETRY_S_FIRST, RETRY_S_MAX, Workshop
+from headrace_proto.errors import CommitConflict
+from headrace_proto.frame import FrameKind
+from headrace_proto.limits import MIB
+from headrace_proto.messages import Mark, Rewind
+from headrace_proto.store.catalog import row_of
+
+_LOG: Final = logging.getLogger(__name__)
+
+COMMIT_RAW_BYTES: Final = 16 * MIB
+"""Of events in one commit: half a million points, whose tables take about four times that in memory."""
+FAILING_BYTES_MAX: Final = 4 * MIB
+"""Held for an experiment that cannot be stored. What comes beyond is given back to the stream and crowds out nobody."""
+GIVEN_BACK_S: Final = 15.0
+
+
+class Worker:
+    """Gathers, commits and answers for one experiment."""
+
+    def __init__(self, workshop: Workshop, project: str, experiment: str) -> None:
+        self.active_at = time.monotonic()
+        self.waiting_since = math.inf
+        """When the oldest frame that waits for a commit came."""
+        self._workshop: Final = workshop
+        self._bench: Final = Bench(workshop.store, project, experiment)
+        self._gathering: Final = Gathering(workshop.memory, self._bench.standing)
+        self._turn: Final = asyncio.Lock()
+        """Held by whoever changes the experiment: a commit, or a file that is put in place."""
+        self._files: Final = Files(workshop, self._bench, self._turn, self._hurry)
+        self._unplaced: list[Arrival] = []  # came while the bench was not laid out yet
+        self._due = math.inf
+        self._wake: Final = asyncio.Event()
+        self._draining = False
+        self._failing = False
+
+    # -- Called by the partition ----------------------------------------------------------------------------------------
+
+    def offer(self, arrival: Arrival) -> None:
+        """Take a frame over."""
+        self.active_at = time.monotonic()
+        self.waiting_since = min(self.waiting_since, self.active_at)
+        if self._failing and self._held_bytes > FAILING_BYTES_MAX:
+            self._workshop.answers.give_back(arrival.reply, GIVEN_BACK_S)
+        elif self._bench.laid_out:
+            self._place(arrival)
+        else:
+            self._unplaced.append(arrival)
+            self._workshop.memory.add(ready=arrival.size)
+            self._hurry()
+
+    def tick(self, now: float) -> None:
+        """Ask for what is missing."""
+        for wanted in self._gathering.rewinds_due(now):
+            self._workshop.metrics.rewinds.inc()
+            self._workshop.answers.rewind(wanted.site, Rewind(wanted.source, wanted.position))
+        if self._workshop.crowded and self._gathering.waits:
+            self._hurry()
+
+    def touch(self) -> None:
+        """Tell the stream that what is held here still waits."""
+        for arrival in self._unplaced:
+            self._workshop.answers.in_progress(arrival.reply)
+        for reply in (*self._gathering.replies(), *self._files.replies()):
+            self._workshop.answers.in_progress(reply)
+
+    def ask_again(self, site: str, source: str) -> None:
+        """A frame of the source was not fit to be read: have it sent again."""
+        if self._bench.laid_out:
+            self._gathering.suspect(site, source, time.monotonic())
+            self._files.ask_again(source)
+
+    @property
+    def _held_bytes(self) -> int:
+        return self._gathering.bytes + sum(arrival.size for arrival in self._unplaced)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is held here, so that the worker may be let go."""
+        return not (self._unplaced or self._gathering.holds or self._files.holds)
+
+    def drain(self) -> None:
+        """Commit what waits at once, then end."""
+        self._draining = True
+        self._hurry()
+
+    # -- Placing --------------------------------------------------------------------------------------------------------
+
+    def _place(self, arrival: Arrival) -> None:
+        if arrival.frame.kind is FrameKind.CHUNK:
+            self._files.offer(arrival, self._tasks)
+            return
+        now = time.monotonic()
+        verdict = self._gathering.offer(arrival, now)
+        if verdict is Verdict.HELD:
+            self._schedule(arrival, now)
+            return
+        source = arrival.frame.source
+        self._workshop.answers.ack(arrival.reply)
+        if verdict is Verdict.STORED:
+            self._workshop.metrics.duplicates.inc()
+            self._mark(source)
+        else:
+            self._workshop.metrics.dropped.inc()
+
+    def _schedule(self, arrival: Arrival, now: float) -> None:
+        frame = arrival.frame
+        urgent = frame.flush or frame.kind is not FrameKind.EVENTS or self._bench.number == 0
+        if self._gathering.bytes >= COMMIT_RAW_BYTES // 4:  # compressed: about one commit's worth
+            self._hurry()
+        self._wake_at(self._workshop.pacing.due(now, urgent=urgent))
+
+    def _hurry(self) -> None:
+        self._wake_at(0.0)
+
+    def _wake_at(self, due: float) -> None:
+        if due < self._due:
+            self._due = due
+            self._wake.set()
+
+    def _mark(self, source: str) -> None:
+        mark = Mark(
+            self._workshop.store_id,
+            self._bench.experiment,
+            source,
+            self._gathering.stored(source),
+            self._bench.number,
+            self._bench.short_id,
+            self._workshop.pacing.interval_s,
+        )
+        self._workshop.answers.mark(self._gathering.site(source), mark)
+
+    # -- The task -------------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Commit what is due, until drained."""
+        try:
+            async with asyncio.TaskGroup() as self._tasks:
+                while not (self._draining and not self._unplaced and not self._gathering.waits):
+                    await self._until_due()
+                    self._due = math.inf
+                    await self._retrying_step()
+                self._files.stop()
+        finally:
+            self._gathering.clear()
+            self._forget(self._unplaced)
+            self._workshop.weigh()
+
+    async def _until_due(self) -> None:
+        while (left := self._due - time.monotonic()) > 0:
+            self._wake.clear()
+            try:
+                async with asyncio.timeout(None if left == math.inf else left):
+                    await self._wake.wait()
+            except TimeoutError:
+                return
+
+    async def _retrying_step(self) -> None:
+        retrying = AsyncRetrying(
+            wait=wait_exponential_jitter(RETRY_S_FIRST, RETRY_S_MAX), before_sleep=self._on_failure
+        )
+        await retrying(self._step)
+        self._failing = False
+
+    def _on_failure(self, state: RetryCallState) -> None:
+        self._failing = True
+        self._workshop.count_error(state)
+
+    async def _step(self) -> None:
+        """One commit, of what is there when its turn comes."""
+        if self._failing or not self._bench.laid_out:
+            await self._workshop.call(self._bench.lay_out)
+            self._place_again()
+        async with self._turn, self._workshop.slots:
+            began = time.monotonic()
+            taken, reports = self._gathering.take(COMMIT_RAW_BYTES), self._files.reports
+            if not taken and not reports:
+                self.waiting_since = began if self._gathering.holds else math.inf
+                return
+            with self._workshop.metrics.commit_s.time():
+                try:
+                    stored = await self._workshop.call(self._bench.commit, taken, reports)
+                except CommitConflict as conflict:
+                    self._lose(conflict)
+                    return
+        self._workshop.fault = ""
+        await self._settle(stored)
+        self.waiting_since = began if self._gathering.holds else math.inf
+
+    def _place_again(self) -> None:
+        """The bench was laid out: place what came before, and once more what was placed by an older view."""
+        self._answer_below(self._gathering.rebase(time.monotonic()))
+        unplaced, self._unplaced = self._unplaced, []
+        self._forget(unplaced)
+        for arrival in unplaced:
+            self._place(arrival)
+
+    def _lose(self, conflict: CommitConflict) -> None:
+        """Another committer was first: what it stored is answered, the rest is tried upon its commit."""
+        _LOG.warning("a commit was lost", extra={"experiment": self._bench.experiment, "why": str(conflict)})
+        self._workshop.metrics.conflicts.inc()
+        self._answer_below(self._gathering.rebase(time.monotonic()))
+        self._files.committed()
+        self._hurry()
+
+    async def _settle(self, stored: Stored) -> None:
+        """A commit was made: first the catalog, then the marks, then the acknowledgements."""
+        now = time.monotonic()
+        replies = self._gathering.settle(stored.taken)
+        for arrival in stored.refused:
+            replies += self._gathering.drop(arrival, now)
+            self.ask_again(arrival.site, arrival.frame.source)
+        self._workshop.weigh()
+        if self._gathering.waits:
+            self._hurry()
+        self._files.committed()
+        self._count(stored)
+        if stored.head:
+            await self._workshop.listing.append(self._bench.project, row_of(stored.head))
+            self._workshop.upkeep.consider((self._bench.project, self._bench.experiment), stored.head)
+        for source in stored.taken:
+            self._mark(source)
+        for reply in replies:
+            self._workshop.answers.ack(reply)
+
+    def _answer_below(self, replies: list[str]) -> None:
+        """Messages that somebody else's commit covers: the marks are repeated, for its own may have been the last."""
+        if replies:
+            for source in self._gathering.sources:
+                self._mark(source)
+        for reply in replies:
+            self._workshop.answers.ack(reply)
+
+    def _count(self, stored: Stored) -> None:
+        frames = [arrival.frame for arrivals in stored.taken.values() for arrival in arrivals]
+        metrics = self._workshop.metrics
+        metrics.commits.inc()
+        metrics.points.inc(stored.points)
+        metrics.bytes.inc(sum(frame.raw_size for frame in frames))
+        metrics.lost_ranges.inc(sum(frame.kind is FrameKind.LOST for frame in frames))
+        metrics.quarantined.inc(len(stored.refused))
+
+    def _forget(self, unplaced: list[Arrival]) -> None:
+        self._workshop.memory.add(ready=-sum(arrival.size for arrival in unplaced))
