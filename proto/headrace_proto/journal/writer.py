@@ -24,6 +24,7 @@ from _thread import allocate_lock
 from collections.abc import Mapping
 from contextlib import suppress
 from math import isfinite
+from struct import unpack_from
 from types import CodeType
 from typing import Any, Final
 
@@ -388,6 +389,17 @@ class JournalWriter(Tape):
                 getattr(self._second, late)(*its_arguments)
             return
         getattr(self._second, method)(*arguments)
+
+    def _leave_segment(self) -> None:
+        ends: list[tuple[int, tuple[str, ...]]] = [(end, (name,)) for name, end in self._value_ends.items()]
+        for channels, layout in self._words.rows.items():
+            if layout.at:
+                ends.append((layout.at, channels))
+                layout.at = 0
+        self._value_ends.clear()
+        for end, channels in sorted(ends):
+            first = end - 8 * len(channels)
+            self._earlier.update(zip(channels, unpack_from(f">{len(channels)}d", self._map, first), strict=True))
 
     # -- Words -----------------------------------------------------------------------------------------------------------
 
