@@ -198,7 +198,7 @@ async def ensure_streams(
     """Make the streams that do not exist. An operator's own sizes and replicas stand; settings that would lose data do not."""
     for wanted in stream_configs(replicas=replicas, events_bytes=events_bytes, files_bytes=files_bytes):
         found = await _find_or_make(js, wanted)
-        _check_stream(wanted, found)
+        check_stream(wanted, found)
 
 
 async def _find_or_make(js: JetStreamContext, wanted: StreamConfig) -> StreamConfig:
@@ -217,7 +217,8 @@ async def _find_or_make(js: JetStreamContext, wanted: StreamConfig) -> StreamCon
     raise AssertionError("the loop above returns or raises")
 
 
-def _check_stream(wanted: StreamConfig, found: StreamConfig) -> None:
+def check_stream(wanted: StreamConfig, found: StreamConfig) -> None:
+    """Raise `StreamUnsuitable` when the stream `found` lacks what `wanted` needs to lose nothing."""
     for field in ("subjects", "retention", "discard", "storage", "max_msgs_per_subject", "allow_msg_ttl"):
         want, have = getattr(wanted, field), getattr(found, field)
         if want is not None and want != have:

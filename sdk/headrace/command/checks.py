@@ -1,0 +1,231 @@
+"""What `headrace doctor` looks at. Each check is a function that yields findings; none changes anything but the store, where it
+creates and deletes one small object, because that is the only way to know."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Iterator
+from enum import StrEnum
+from importlib.util import find_spec
+from typing import Final, NamedTuple
+
+from headrace import __version__
+from headrace.command import positions
+from headrace.command.console import size
+from headrace.command.probes import broker, healthz
+from headrace.command.running import Running
+from headrace_proto.errors import HeadraceError
+from headrace_proto.home import HOME_VARIABLE, Home
+from headrace_proto.journal import lock, machine
+
+PYTHON_MIN: Final = (3, 11)
+EXTRAS: Final = {
+    "read": ("fsspec", "numpy", "pandas", "pyarrow", "pydantic"),
+    "agent": ("aiohttp", "nats", "prometheus_client", "psutil", "pynvml", "zstandard"),
+    "s3": ("s3fs",),
+    "gcs": ("gcsfs",),
+    "credentials": ("nkeys",),
+}
+"""Extra -> the modules that it brings. Only what is needed for what the user does has to be there."""
+SPACE_LOW: Final = 1024 * 1024 * 1024
+NETWORK_FILE_SYSTEMS: Final = frozenset(
+    {"nfs", "nfs4", "lustre", "cifs", "smb3", "9p", "ceph", "fuse.sshfs", "beegfs", "gpfs"}
+)
+COPY_ON_WRITE: Final = frozenset({"btrfs", "zfs", "overlay"})
+"""A file's blocks are not reserved by allocating them there."""
+SDK_VARIABLES: Final = frozenset({"STORE", "EXPERIMENT", "ATTEMPT", "SYNC_S", "STOP_S", "READ_S", "QUOTA", "COPY_MAX"})
+
+
+class Verdict(StrEnum):
+    """How a finding is meant."""
+
+    GOOD = "good"
+    NOTE = "note"  # works, but somebody should know
+    BAD = "bad"
+
+
+class Finding(NamedTuple):
+    """What a check found, and what to do about it."""
+
+    what: str
+    verdict: Verdict
+    says: str
+    remedy: str = ""
+
+
+def every_check(home: Home, store: str, nats: str, credentials: str | None, there: Running | None) -> Iterator[Finding]:
+    """All findings, from the ground up."""
+    yield from python()
+    yield from extras()
+    yield from variables()
+    yield from folder(home)
+    yield from journals(home)
+    yield from store_reachable(store)
+    yield from stream(nats, credentials)
+    yield from agent(home, there)
+    yield from collector(there)
+
+
+def python() -> Iterator[Finding]:
+    """The interpreter, and ourselves."""
+    version = platform.python_version()
+    says = f"headrace {__version__}, Python {version}, {platform.system()} {platform.machine()}"
+    if sys.version_info < PYTHON_MIN:
+        yield Finding("version", Verdict.BAD, says, "use Python 3.11 or newer")
+    elif sys.platform != "linux" or sys.byteorder != "little":
+        yield Finding("version", Verdict.NOTE, says, "reading works here; logging needs little-endian Linux")
+    else:
+        yield Finding("version", Verdict.GOOD, says)
+
+
+def extras() -> Iterator[Finding]:
+    """Which optional parts are installed."""
+    missing = {extra: [module for module in modules if find_spec(module) is None] for extra, modules in EXTRAS.items()}
+    whole = [extra for extra, modules in missing.items() if not modules]
+    yield Finding("extras", Verdict.GOOD, f"installed: {', '.join(whole) or 'none'}")
+    for extra, modules in missing.items():
+        if modules and len(modules) < len(EXTRAS[extra]):
+            says = f"{extra} lacks {', '.join(modules)}"
+            yield Finding("extras", Verdict.NOTE, says, f"pip install 'headrace[{extra}]'")
+
+
+def variables() -> Iterator[Finding]:
+    """HEADRACE_ variables that nothing reads are mostly misspelt."""
+    from headrace.service.settings import ENV_PREFIX, known_variables
+
+    known = known_variables() | {f"{ENV_PREFIX}{name}" for name in SDK_VARIABLES}
+    for name in sorted(os.environ):
+        if name.startswith(ENV_PREFIX) and name not in known:
+            yield Finding(
+                "environment", Verdict.NOTE, f"{name} is set", "only agent or collector may read it: is it misspelt?"
+            )
+
+
+def folder(home: Home) -> Iterator[Finding]:
+    """The home: whether a trainer can write there, and on what kind of disk."""
+    try:
+        home.make()
+    except HeadraceError as error:
+        yield Finding("home", Verdict.BAD, str(error), f"name a folder of your own with --home or {HOME_VARIABLE}")
+        return
+    kind, free = _file_system(home.root), shutil.disk_usage(home.root).free
+    says = f"{home.root} on {kind}, {size(free)} free"
+    if kind in NETWORK_FILE_SYSTEMS:
+        remedy = f"journals need a local disk: set {HOME_VARIABLE} to a folder on one"
+        yield Finding("home", Verdict.BAD, says, remedy)
+    elif free < SPACE_LOW:
+        yield Finding("home", Verdict.NOTE, says, "a full disk drops events (they are counted): make room")
+    elif kind in COPY_ON_WRITE:
+        remedy = "its blocks cannot be reserved: keep some room free, or use ext4 or xfs"
+        yield Finding("home", Verdict.NOTE, says, remedy)
+    else:
+        yield Finding("home", Verdict.GOOD, says)
+    if os.path.exists(home.quota_marker):
+        remedy = "start an agent so that the store frees it, or raise HEADRACE_QUOTA"
+        yield Finding("quota", Verdict.BAD, "the quota is reached: programs drop events and count them", remedy)
+
+
+def _file_system(path: str) -> str:
+    """The type of the file system that holds `path`, from /proc/self/mounts."""
+    best, kind = "", "an unknown file system"
+    try:
+        with open("/proc/self/mounts", encoding="utf-8", errors="replace") as mounts:
+            for line in mounts:
+                _, point, found, *_ = line.split(" ")
+                inside = path == point or path.startswith(point.rstrip("/") + "/")
+                if inside and len(point) >= len(best):
+                    best, kind = point, found
+    except OSError:
+        pass
+    return kind
+
+
+def journals(home: Home) -> Iterator[Finding]:
+    """What waits in the journals, and what is wrong with any."""
+    found, unreadable = positions.positions(home)
+    lag, files = sum(position.lag for position in found), sum(position.files for position in found)
+    live = sum(position.alive for position in found)
+    says = f"{len(found)} sources, {live} of them live; {size(lag)} and {files} files wait for the store"
+    yield Finding("journals", Verdict.GOOD, says)
+    for journal in unreadable:
+        remedy = "its bytes are kept: a newer release may read them; else move the folder away"
+        yield Finding("journals", Verdict.BAD, f"{home.journal(journal.source)}: {journal.reason}", remedy)
+    damaged = os.path.dirname(home.damaged("any", 0, 0))
+    count = len(os.listdir(damaged)) if os.path.isdir(damaged) else 0
+    if count:
+        remedy = "the experiments show the ranges as lost; check this machine's disk and memory"
+        yield Finding("journals", Verdict.BAD, f"{count} damaged ranges are set aside in {damaged}", remedy)
+    strangers = {position.host for position in found} - {machine.host_name()}
+    for host in sorted(strangers):
+        yield Finding(
+            "journals", Verdict.NOTE, f"some were written on {host}", "an agent ships them; it cannot see them end"
+        )
+
+
+def store_reachable(url: str) -> Iterator[Finding]:
+    """Whether the store answers, and can create an object only if it is absent."""
+    try:
+        from headrace_proto.store.backend import open_store, store_id
+        from headrace_proto.store.claims import projects
+
+        store = open_store(url, writable=True)
+        says = f"{store.url} (id {store_id(store)[:8]}), {len(projects(store))} projects"
+        yield Finding("store", Verdict.GOOD, f"{says}; creates only what is absent")
+    except (HeadraceError, OSError, ImportError) as error:
+        remedy = (
+            "correct --store or HEADRACE_STORE, or its credentials; until then what is logged waits in the journals"
+        )
+        yield Finding("store", Verdict.BAD, f"{url}: {error}", remedy)
+
+
+def stream(url: str, credentials: str | None) -> Iterator[Finding]:
+    """Whether the broker answers, and its streams lose nothing."""
+    asked = broker(url, credentials)
+    if asked.problem:
+        remedy = (
+            "start one with `headrace up`, or name yours with --nats; until then what is logged waits in the journals"
+        )
+        yield Finding("broker", Verdict.NOTE, f"{url}: {asked.problem}", remedy)
+        return
+    yield Finding("broker", Verdict.GOOD, f"{url}, nats-server {asked.version}")
+    for found in asked.streams:
+        if found.problem:
+            missing = found.messages < 0
+            remedy = "" if missing else "see `nats stream edit`"
+            yield Finding("stream", Verdict.NOTE if missing else Verdict.BAD, f"{found.name}: {found.problem}", remedy)
+        elif found.bytes_max > 0 and found.bytes > 0.9 * found.bytes_max:
+            says = f"{found.name} is full ({size(found.bytes)}): agents wait, journals grow"
+            yield Finding("stream", Verdict.NOTE, says, "collectors are down or slow: start more, or `headrace status`")
+
+
+def agent(home: Home, there: Running | None) -> Iterator[Finding]:
+    """Whether somebody ships this home."""
+    holder = lock.holder(home.agent_lock)
+    if holder is None:
+        remedy = "`headrace up`, or `headrace agent --nats URL`; until then what is logged waits in the journals"
+        yield Finding("agent", Verdict.NOTE, "none serves this home", remedy)
+        return
+    yield from _answer("agent", there.agent_port if there else None, f"process {holder} serves this home")
+
+
+def collector(there: Running | None) -> Iterator[Finding]:
+    """Whether the collector of `headrace up` is well; one that runs elsewhere is seen by `headrace status` there."""
+    if there is not None:
+        yield from _answer("collector", there.collector_port, "run by `headrace up`")
+
+
+def _answer(part: str, port: int | None, otherwise: str) -> Iterator[Finding]:
+    answer = healthz(port) if port is not None else None
+    if port is None:
+        yield Finding(part, Verdict.GOOD, otherwise)
+    elif answer is None:
+        remedy = f"it is being started again; log/{part}.log in the home says why it ended"
+        yield Finding(part, Verdict.BAD, f"it does not answer on port {port}", remedy)
+    elif not answer.ok:
+        reasons = "; ".join(map(str, answer.facts.get("reasons", []))) or "it says that it is not well"
+        yield Finding(part, Verdict.BAD, reasons, f"log/{part}.log in the home says more")
+    else:
+        yield Finding(part, Verdict.GOOD, otherwise)

@@ -1,0 +1,57 @@
+"""From what people type to what lies in a store."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from typing import Final
+
+from headrace.command.running import running
+from headrace.command.stores import absolute_store
+from headrace.reading import StoredExperiment, StoredProject
+from headrace_proto.errors import ExperimentNotFound
+from headrace_proto.home import STORE_VARIABLE, Home, store_url
+from headrace_proto.ids import is_id
+from headrace_proto.store.backend import Store, open_store
+from headrace_proto.store.catalog import CatalogRow
+from headrace_proto.store.claims import projects
+
+_SHOWN: Final = 5
+
+
+def open_for_reading(store: str | None, home: Home) -> Store:
+    """The store that `--store` means; without it $HEADRACE_STORE, that of the running `headrace up`, or the home's folder."""
+    if not store and not os.environ.get(STORE_VARIABLE) and (there := running(home)) is not None:
+        store = there.store
+    return open_store(absolute_store(store_url(store, home)), writable=False)
+
+
+def find_experiment(store: Store, wanted: str, project: str | None) -> StoredExperiment:
+    """The experiment with this id (`DIG-7`, the internal id or the beginning of it), in one project or in any.
+
+    Raises `ExperimentNotFound` when there is none, or more than one.
+    """
+    if project is not None:
+        return StoredProject(store, project).get_experiment(wanted)
+    there = projects(store)
+    found = [(name, row) for name in there for row in StoredProject(store, name).rows() if _fits(row, wanted)]
+    exact = [(name, row) for name, row in found if wanted in (row.id, row.experiment)]
+    if len(exact or found) == 1:
+        name, row = (exact or found)[0]
+        return StoredExperiment(store, name, row.experiment, row=row)
+    if not found and is_id(wanted):  # committed, and not in a catalog yet
+        for name in there:
+            with suppress(ExperimentNotFound):
+                return StoredExperiment(store, name, wanted)
+    raise ExperimentNotFound(_no_single(store, wanted, found))
+
+
+def _fits(row: CatalogRow, wanted: str) -> bool:
+    return bool(wanted) and (row.id == wanted or row.experiment.startswith(wanted))
+
+
+def _no_single(store: Store, wanted: str, found: list[tuple[str, CatalogRow]]) -> str:
+    if not found:
+        return f"no experiment {wanted!r} in the store {store.url!r}: `headrace ls PROJECT` lists what there is"
+    shown = ", ".join(f"{row.id} of {name} ({row.experiment[: len(wanted) + 4]}...)" for name, row in found[:_SHOWN])
+    return f"{wanted!r} fits {len(found)} experiments: {shown}; give more of the id, or --project"

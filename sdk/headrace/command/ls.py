@@ -1,0 +1,88 @@
+"""`headrace ls`: the projects of a store, or the experiments of a project."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final
+
+import typer
+
+from headrace.command.console import lasted, number, out, print_json, table, when
+from headrace.command.find import open_for_reading
+from headrace.command.options import HomeOption, JsonOption, StoreOption
+from headrace.reading import StoredProject
+from headrace_proto.home import Home
+from headrace_proto.store.backend import Store
+from headrace_proto.store.catalog import SYSTEM_CHANNELS, CatalogRow
+from headrace_proto.store.claims import projects
+
+METRICS_SHOWN: Final = 5
+"""Channels that get a column of their own: more do not fit a terminal; `--json` has all."""
+
+
+def ls(
+    project: Annotated[str | None, typer.Argument(help="workspace/name; without it the projects are listed.")] = None,
+    state: Annotated[list[str] | None, typer.Option(help="Only experiments in this state; repeat for several.")] = None,
+    tag: Annotated[
+        list[str] | None, typer.Option(help="Only experiments with this tag; repeat for all of several.")
+    ] = None,
+    sort: Annotated[str | None, typer.Option(help="Sort by this metric, lowest first; -NAME highest first.")] = None,
+    store: StoreOption = None,
+    home: HomeOption = None,
+    json: JsonOption = False,
+) -> None:
+    """List projects, or the experiments of one with the last values of their metrics."""
+    where = open_for_reading(store, Home(home))
+    if project is None:
+        _projects(where, json=json)
+        return
+    listed = StoredProject(where, project)
+    listed.record  # noqa: B018 - raises ProjectNotFound for a name that the store does not have
+    rows = _sorted(listed.rows(state=state or None, tag=tag or None), sort)
+    if json:
+        print_json([row.model_dump(mode="json") for row in rows])
+    else:
+        out().print(_experiments(rows))
+
+
+def _projects(store: Store, *, json: bool) -> None:
+    found: list[dict[str, Any]] = []
+    for name in projects(store):
+        project = StoredProject(store, name)
+        found.append({"name": name, "key": project.key, "experiments": len(project)})
+    if json:
+        print_json(found)
+    elif found:
+        cells = ((row["name"], row["key"], row["experiments"]) for row in found)
+        out().print(table(("project", "key", "experiments"), cells, numbers=("experiments",)))
+    else:
+        out().print(f"no projects in {store.url} yet")
+
+
+def _sorted(rows: list[CatalogRow], sort: str | None) -> list[CatalogRow]:
+    if sort is None:
+        return rows
+    name, sign = (sort[1:], -1.0) if sort.startswith("-") else (sort, 1.0)
+    return sorted(rows, key=lambda row: (name not in row.metrics, sign * row.metrics.get(name, 0.0)))
+
+
+def _experiments(rows: list[CatalogRow]) -> Any:
+    counts: dict[str, int] = {}
+    for row in rows:
+        for name in row.metrics:
+            if not name.startswith(SYSTEM_CHANNELS):
+                counts[name] = counts.get(name, 0) + 1
+    metrics = sorted(counts, key=lambda name: (-counts[name], name))[:METRICS_SHOWN]
+    columns = ("id", "name", "state", "created", "time", "tags", *metrics)
+    cells = (
+        (
+            row.id or row.experiment[:8],
+            row.name,
+            row.state,
+            when(row.created_at),
+            lasted(row.created_at, row.finished_at),
+            ", ".join(row.tags),
+            *(number(row.metrics[name]) if name in row.metrics else "" for name in metrics),
+        )
+        for row in rows
+    )
+    return table(columns, cells, numbers=metrics)

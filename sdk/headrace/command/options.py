@@ -1,0 +1,16 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+StoreOption = Annotated[
+    str | None,
+    typer.Option("--store", help="The store; else $HEADRACE_STORE, that of the running `up`, or the home's folder."),
+]
+HomeOption = Annotated[Path | None, typer.Option("--home", help="The home; else $HEADRACE_HOME, else ~/.headrace.")]
+ProjectOption = Annotated[str | None, typer.Option("--project", help="Look in this project only.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]

@@ -1,0 +1,113 @@
+"""Asking the running parts how they are: their health servers, and the broker for its streams."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+from typing import Any, Final, NamedTuple
+
+from headrace_proto import subjects
+from headrace_proto.errors import HeadraceError
+
+LOOPBACK: Final = "127.0.0.1"
+HTTP_S: Final = 2.0
+BROKER_S: Final = 3.0
+STREAMS: Final = (subjects.EVENTS_STREAM, subjects.FILES_STREAM, subjects.MARKS_STREAM, subjects.LEASES_STREAM)
+
+
+class Answer(NamedTuple):
+    """What a part's health server says."""
+
+    ok: bool
+    facts: dict[str, Any]
+
+
+class StreamState(NamedTuple):
+    """A stream of the broker. `messages` is -1 when it does not exist."""
+
+    name: str
+    messages: int
+    bytes: int
+    bytes_max: int
+    problem: str = ""
+
+
+class Broker(NamedTuple):
+    """What the broker says, or why it does not."""
+
+    url: str
+    problem: str
+    version: str = ""
+    streams: tuple[StreamState, ...] = ()
+
+
+def answers(port: int) -> bool:
+    """Whether a part's health server answers, well or not."""
+    return healthz(port) is not None
+
+
+def healthz(port: int) -> Answer | None:
+    """A part's word on itself, or None when nothing answers on the port."""
+    connection = http.client.HTTPConnection(LOOPBACK, port, timeout=HTTP_S)
+    try:
+        connection.request("GET", "/healthz")
+        response = connection.getresponse()
+        facts = json.loads(response.read())
+        return Answer(response.status == http.client.OK, facts if isinstance(facts, dict) else {})
+    except (OSError, http.client.HTTPException, ValueError):
+        return None
+    finally:
+        connection.close()
+
+
+def broker(url: str, credentials: str | None = None) -> Broker:
+    """The broker at `url` and its streams, asked for at most BROKER_S."""
+    heard: list[str] = []
+    try:
+        return asyncio.run(asyncio.wait_for(_asked(url, credentials, heard), BROKER_S))
+    except TimeoutError:
+        return Broker(url, heard[-1] if heard else f"it does not answer within {BROKER_S:.0f} s")
+    except (HeadraceError, OSError) as error:
+        return Broker(url, str(error))
+
+
+async def _asked(url: str, credentials: str | None, heard: list[str]) -> Broker:
+    from nats.errors import Error
+
+    from headrace.service.broker import connect
+
+    client = await connect(url, name="headrace-status", credentials=credentials, on_event=heard.append)
+    try:
+        version = str(client.connected_server_version)
+        try:
+            return Broker(url, "", version, await _streams(client))
+        except Error as error:
+            return Broker(url, f"JetStream does not answer: {error}", version)
+    finally:
+        await client.close()
+
+
+async def _streams(client: Any) -> tuple[StreamState, ...]:
+    from nats.js.errors import NotFoundError
+
+    from headrace.service.broker import check_stream, stream_configs
+
+    js = client.jetstream(timeout=BROKER_S)
+    found = []
+    for wanted in stream_configs():
+        try:
+            info = await js.stream_info(wanted.name)
+        except NotFoundError:
+            found.append(
+                StreamState(str(wanted.name), -1, 0, 0, "it does not exist: the collector makes it at its start")
+            )
+            continue
+        try:
+            check_stream(wanted, info.config)
+            problem = ""
+        except HeadraceError as error:
+            problem = str(error)
+        size = info.state.bytes, info.config.max_bytes or 0
+        found.append(StreamState(str(wanted.name), info.state.messages, *size, problem))
+    return tuple(found)

@@ -1,0 +1,143 @@
+"""nats-server, collector and agent of one home, as the children of `headrace up`.
+
+Start: nats-server, then the other two at once. Stop, and why in this order: the **agent** first, it ships what is journaled; then
+the **collector**, it commits what has arrived; then **nats-server**, which both needed. Killing all of them at any moment loses
+nothing: the order only spares the next start some work.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from typing import Final
+
+from headrace.command import signals
+from headrace.command.child import Child
+from headrace.command.probes import answers
+from headrace.command.running import Running
+from headrace.service.nats_server import NatsServer
+from headrace.service.ports import free_port
+from headrace_proto.errors import HeadraceError
+from headrace_proto.home import HOME_VARIABLE, Home
+
+START_S: Final = 60.0
+STOP_S: Final = 30.0
+"""Agent and collector bound their own drains (10 s by default); this is for one that hangs."""
+_LOOK_S: Final = 0.05
+_SIGNALS: Final = frozenset({signal.SIGCHLD, *signals.STOP})
+
+
+class StartFailed(HeadraceError, RuntimeError):
+    """A part of `headrace up` ended, or did not answer, before it had served."""
+
+
+class Stopped(Exception):
+    """A signal asked to stop during the start: no error."""
+
+
+class Stack:
+    """The three parts. `start`, then `serve` until a signal comes, then `stop`: each once, in one process without threads."""
+
+    def __init__(self, home: Home, store: str, nats_port: int, tell: Callable[[str], None]) -> None:
+        self._tell = tell
+        self.server: Final = NatsServer(os.path.join(home.root, "nats"), nats_port)
+        self.agent_port: Final = free_port()
+        self.collector_port: Final = free_port()
+        self.store: Final = store
+        environment = {**os.environ, HOME_VARIABLE: home.root}
+
+        def child(name: str, command: Callable[[], list[str]], ready: Callable[[], bool]) -> Child:
+            return Child(home, name, command, ready, environment)
+
+        self.nats: Final = child("nats-server", self.server.command, self.server.ready)
+        self.agent: Final = child(
+            "agent",
+            lambda: _ours("agent", self.agent_port, nats=self.server.url, home=home.root),
+            lambda: answers(self.agent_port),
+        )
+        self.collector: Final = child(
+            "collector",
+            lambda: _ours("collector", self.collector_port, nats=self.server.url, store=store),
+            lambda: answers(self.collector_port),
+        )
+        self.children: Final = (self.nats, self.agent, self.collector)
+
+    def record(self) -> Running:
+        """What other commands are told."""
+        return Running(os.getpid(), time.time(), self.server.url, self.store, self.agent_port, self.collector_port)
+
+    def start(self) -> None:
+        """Start all; return when each has answered. Raises `StartFailed`, or `Stopped` when a signal came first."""
+        signals.block(_SIGNALS)
+        self._start(self.nats)
+        self._start(self.collector, self.agent)
+
+    def _start(self, *children: Child) -> None:
+        for child in children:
+            child.start()
+        give_up_s = time.monotonic() + START_S
+        while not all(child.ready() for child in children):
+            arrived = signals.take(_SIGNALS, _LOOK_S)
+            if arrived is not None and arrived.si_signo in signals.STOP:
+                raise Stopped
+            for child in self.children:
+                status = child.died()
+                if status is not None:
+                    raise StartFailed(f"{child.name} {_how(status)} at its start; it said:\n{child.log_tail()}")
+            if time.monotonic() > give_up_s:
+                raise StartFailed(
+                    f"{children[0].name} does not answer after {START_S:.0f} s:\n{children[0].log_tail()}"
+                )
+
+    def serve(self) -> None:
+        """Start again what dies, until SIGINT, SIGTERM or SIGHUP."""
+        while True:
+            arrived = signals.take(_SIGNALS, self._pause_s())
+            if arrived is not None and arrived.si_signo in signals.STOP:
+                return
+            for child in self.children:
+                status = child.died()
+                if status is not None:
+                    assert child.due_s is not None  # noqa: S101 - `died` has just set it
+                    pause_s = child.due_s - time.monotonic()
+                    self._tell(f"{child.name} {_how(status)}; it starts again in {pause_s:.1f} s")
+                elif child.due_s is not None and child.due_s <= time.monotonic():
+                    child.start()
+                    self._tell(f"{child.name} started again, process {child.pid}")
+
+    def _pause_s(self) -> float:
+        due = [child.due_s for child in self.children if child.due_s is not None]
+        return max(min(due) - time.monotonic(), 0.0) if due else 3600.0
+
+    def stop(self) -> None:
+        """Stop what runs, in order. A second signal kills what is left: nothing is lost, the next start resumes."""
+        for child in (self.agent, self.collector, self.nats):
+            child.ask_to_stop()
+            if not self._ends(child):
+                for other in self.children:
+                    other.kill()
+                return
+
+    def _ends(self, child: Child) -> bool:
+        give_up_s = time.monotonic() + STOP_S
+        while not child.ended():
+            arrived = signals.take(_SIGNALS, _LOOK_S)
+            if arrived is not None and arrived.si_signo in signals.STOP:
+                self._tell("asked twice: killing what is left")
+                return False
+            if time.monotonic() > give_up_s:
+                self._tell(f"{child.name} does not stop: killing it")
+                child.kill()
+        return True
+
+
+def _ours(command: str, metrics_port: int, **flags: str) -> list[str]:
+    given = [word for name, value in flags.items() for word in (f"--{name}", value)]
+    return [sys.executable, "-m", "headrace.command", command, *given, "--metrics-port", str(metrics_port)]
+
+
+def _how(status: int) -> str:
+    return f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with code {status}"
