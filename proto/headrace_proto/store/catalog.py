@@ -43,12 +43,15 @@ if TYPE_CHECKING:
 READ_ATTEMPTS: Final = 10
 """Listings of one read. Each is lost only to a fold that ended within it, and every file read is kept for the next."""
 
+DELTAS_MAX: Final = 64
+"""Deltas of a shard that a reader may have to open: about as many as one opens in the time of a listing or two."""
+
 TEXT_CHARACTERS_MAX: Final = 255
 """Of a text channel's last value, as Neptune's leaderboard cuts it."""
 
 SYSTEM_CHANNELS: Final = "system/"
 """What the names of hardware's channels begin with: they are shown by `get_hardware_utilization`, in no list."""
-CAPTURED_CHANNELS: Final = frozenset({"stdout", "stderr"})
+CAPTURED_CHANNELS: Final = frozenset({"stdout", "stderr", "logger", "exceptions"})
 """Captured output is no result: its last line stands in no leaderboard (Neptune keeps it in a namespace of its own)."""
 
 _FORMAT_KEY: Final = b"headrace.catalog"
@@ -147,8 +150,13 @@ def row_of(commit: Commit) -> CatalogRow:
 
 
 def append_rows(store: Store, project: str, rows: Iterable[CatalogRow]) -> None:
-    """Show these rows from now on, where they are of a newer commit than what is shown."""
-    Catalog(store, project).append(rows)
+    """Show these rows from now on, where they are of a newer commit than what is shown; merge files when many have gathered.
+
+    For who writes now and then. A collector holds a `Catalog` and folds when it sees fit.
+    """
+    catalog = Catalog(store, project)
+    catalog.append(rows)
+    catalog.fold(DELTAS_MAX)
 
 
 def read_rows(store: Store, project: str) -> list[CatalogRow]:

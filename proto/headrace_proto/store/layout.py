@@ -203,12 +203,16 @@ def _part(project: str, experiment: str, stem: str, commit: int, nonce: str) -> 
 
 def text_file(project: str, experiment: str, channel: str, file: str) -> str:
     """A text that is too long for a row of a part."""
-    return f"{experiment_folder(project, experiment)}/texts/{names.path_part(channel)}/{file_name(file)}"
+    return f"{experiment_folder(project, experiment)}/texts/{_channel_folder(channel)}/{file_name(file)}"
 
 
 def image_file(project: str, experiment: str, channel: str, file: str) -> str:
     """An image."""
-    return f"{experiment_folder(project, experiment)}/images/{names.path_part(channel)}/{file_name(file)}"
+    return f"{experiment_folder(project, experiment)}/images/{_channel_folder(channel)}/{file_name(file)}"
+
+
+def _channel_folder(channel: str) -> str:
+    return names.path_part(names.channel_name(channel))
 
 
 def artifact_file(project: str, experiment: str, path: str) -> str:

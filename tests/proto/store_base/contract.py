@@ -11,9 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
+
 from headrace_proto.errors import InvalidName
 from headrace_proto.store.backend import open_store
-
 from tests.proto.store_base.faults import FaultyStore
 
 if TYPE_CHECKING:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,12 +14,12 @@ import boto3  # type: ignore[import-untyped]
 import fsspec
 import pytest
 from botocore.exceptions import ClientError  # type: ignore[import-untyped]
-from headrace_proto.errors import MissingExtra, StoreUnsuitable, UnknownStore
+
+from headrace_proto.errors import Corrupt, FormatUnknown, MissingExtra, StoreUnsuitable, UnknownStore
 from headrace_proto.store import layout
-from headrace_proto.store.backend import open_store
+from headrace_proto.store.backend import open_store, store_id
 from headrace_proto.store.local import LocalStore
 from headrace_proto.store.remote import FsspecStore
-
 from tests.proto.store_base.contract import StoreContract
 
 if TYPE_CHECKING:
@@ -249,3 +250,27 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "gcsfs", None)
     with pytest.raises(MissingExtra, match=r"headrace\[gcs\]"):
         open_store("gs://bucket/runs")
+
+
+def test_a_store_has_one_id(tmp_path: Path) -> None:
+    """The id is made by the first who asks, is the same for all who ask at once, and stays; FORMAT.md lies beside it."""
+    stores = [open_store(str(tmp_path / "store")) for _ in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        ids = set(pool.map(store_id, stores))
+    assert len(ids) == 1
+    assert store_id(open_store(str(tmp_path / "store"), writable=False)) in ids
+    assert (tmp_path / "store" / "FORMAT.md").read_text(encoding="utf-8").startswith("# ")
+    assert store_id(open_store(str(tmp_path / "other"))) not in ids
+
+
+@pytest.mark.parametrize(
+    ("data", "error"), [(b'{"format": 2, "id": "x"}', FormatUnknown), (b"{}", Corrupt), (b"\xff", Corrupt)]
+)
+def test_a_store_that_is_not_ours(tmp_path: Path, data: bytes, error: type[Exception]) -> None:
+    """A store of a newer format, or with a damaged record, is refused and left as it is."""
+    store = open_store(str(tmp_path / "store"))
+    store.put(layout.STORE_FILE, data)
+    with pytest.raises(error):
+        store_id(store)
+    assert store.read(layout.STORE_FILE) == data
+    assert layout.FORMAT_FILE not in store.names("")

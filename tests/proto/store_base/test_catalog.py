@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 import duckdb
 import pytest
-from headrace_proto.errors import Corrupt
-from headrace_proto.store import layout
-from headrace_proto.store.backend import open_store
-from headrace_proto.store.catalog import Catalog, CatalogRow, append_rows, files_to_fold, fold, read_rows
-from headrace_proto.store.claims import ProjectRecord
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from headrace_proto.errors import Corrupt
+from headrace_proto.store import layout
+from headrace_proto.store.backend import open_store
+from headrace_proto.store.catalog import DELTAS_MAX, Catalog, CatalogRow, append_rows, files_to_fold, fold, read_rows
+from headrace_proto.store.claims import ProjectRecord
 from tests.proto.store_base.faults import FaultyStore
 
 if TYPE_CHECKING:
@@ -136,6 +136,14 @@ def test_bases_stay_few(store: Store) -> None:
         catalog.fold()
     assert len(_files(store)) <= 8
     assert len(catalog.rows()) == 200
+
+
+def test_who_only_appends_leaves_few_files(store: Store) -> None:
+    """Without any collector, a program's own appends are folded now and then."""
+    for number in range(DELTAS_MAX + 3):
+        append_rows(store, PROJECT, [_row(number)])
+    assert _files(store) == ["base", "delta", "delta", "delta"]
+    assert len(read_rows(store, PROJECT)) == DELTAS_MAX + 3
 
 
 def test_a_fold_that_slept_loses_nothing(store: Store) -> None:

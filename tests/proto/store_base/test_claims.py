@@ -9,14 +9,14 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from headrace_proto.errors import Corrupt, FormatUnknown, InvalidName
 from headrace_proto.ids import project_id, random_id
 from headrace_proto.store import layout
 from headrace_proto.store.backend import open_store
 from headrace_proto.store.claims import claim_number, claim_project, projects, read_project
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from tests.proto.store_base.faults import FaultyStore
 
 if TYPE_CHECKING:

@@ -9,13 +9,13 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from headrace_proto.errors import InvalidName
 from headrace_proto.store import layout, uploads
 from headrace_proto.store.backend import open_store
 from headrace_proto.store.uploads import Upload
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from tests.proto.store_base.faults import FaultyStore
 
 if TYPE_CHECKING:

@@ -1,0 +1,157 @@
+"""What lies in the store: its size, and how long a reader waits for a channel and for a list of experiments."""
+
+from __future__ import annotations
+
+import io
+import random
+import statistics
+import tempfile
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+
+from headrace.reading import StoredExperiment, StoredProject
+from headrace_proto import events
+from headrace_proto.events import ChannelType, Kind, Role
+from headrace_proto.ids import random_id
+from headrace_proto.store.backend import open_store
+from headrace_proto.store.catalog import Catalog, CatalogRow
+from headrace_proto.store.chain import Batch, Chain
+from tests.benchmarks.rows import Row
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from headrace_proto.store.backend import Store
+
+PROJECT = "bench/store"
+CHANNELS = [f"channel {n}" for n in range(8)]
+STEPS = 1_000_000
+"""Of each channel."""
+COMMIT_STEPS = 50_000
+PERIOD_NS, JITTER_NS = 50_000_000, 2_000_000  # 20 Hz
+EXPERIMENTS = 10_000
+REPEATS = 7
+POINTS = STEPS * len(CHANNELS)
+
+_POINT = np.dtype(
+    [
+        *(("head", "u1"), ("kind", "u1"), ("t0", "u1"), ("channel", ">u4"), ("t1", "u1"), ("step", ">f8")),
+        *(("t2", "u1"), ("time", ">u8"), ("t3", "u1"), ("value", ">f8")),
+    ]
+)
+"""A POINT of `headrace_proto.events`."""
+
+
+def run() -> list[Row]:
+    """Every figure of the store."""
+    with tempfile.TemporaryDirectory(prefix="headrace-bench-") as folder:
+        store = open_store(folder)
+        return [*_series(store), *_lists(store)]
+
+
+def _series(store: Store) -> Iterator[Row]:
+    chain = _written(store)
+    assert chain.head is not None
+    experiment = StoredExperiment(store, PROJECT, chain.place.experiment)
+    yield Row(
+        f"1 M points of one of 8 channels as a DataFrame, {len(chain.head.parts.numeric)} parts",
+        _median_ms(lambda: experiment.get_channel(CHANNELS[3])),
+        "ms",
+        at_most=150,
+    )
+    chain.compact(now_ns=time.time_ns(), final=True)
+    yield Row("  compacted", _median_ms(lambda: experiment.get_channel(CHANNELS[3])), "ms", at_most=150)
+    yield Row(
+        "  three such channels side by side",
+        _median_ms(lambda: experiment.get_numeric_channels_values(*CHANNELS[:3])),
+        "ms",
+    )
+    parts = chain.head.parts.numeric
+    yield Row(
+        "bytes a point, noisy float64 at 20 Hz, compacted", sum(part.bytes for part in parts) / POINTS, "B", at_most=10
+    )
+    plain = io.BytesIO()
+    pq.write_table(chain.read("numeric"), plain)
+    yield Row("  the same points with PyArrow's defaults", len(plain.getvalue()) / POINTS, "B")
+
+
+def _written(store: Store) -> Chain:
+    """An experiment of 8 M points, committed as a collector commits them."""
+    chain, noise = Chain(store, PROJECT, random_id()), np.random.default_rng(1)
+    start_ns = time.time_ns()
+    first = b"".join(
+        [
+            events.pack(Kind.OPEN, start_ns, {"role": Role.OWNER}),
+            events.pack(Kind.CREATE, start_ns, {"name": "bench", "created_ns": start_ns}),
+            *(events.pack(Kind.CHANNEL, n, name, int(ChannelType.NUMERIC)) for n, name in enumerate(CHANNELS)),
+        ]
+    )
+    source, position = random_id(), 0
+    for step in range(0, STEPS, COMMIT_STEPS):
+        raw = (first if step == 0 else b"") + _raw_points(step, start_ns, noise)
+        chain.commit([Batch(source, position, position + len(raw), raw)], now_ns=time.time_ns())
+        position += len(raw)
+        chain.compact(now_ns=time.time_ns())
+    return chain
+
+
+def _raw_points(first_step: int, start_ns: int, noise: np.random.Generator) -> bytes:
+    """COMMIT_STEPS steps of all channels, as a loop logs them."""
+    count = COMMIT_STEPS * len(CHANNELS)
+    points = np.empty(count, _POINT)
+    points["head"], points["kind"] = 0x95, int(Kind.POINT)
+    points["t0"], points["t1"], points["t2"], points["t3"] = (
+        tag[0] for tag in (events.TAG_U32, events.TAG_F64, events.TAG_U64, events.TAG_F64)
+    )
+    steps = first_step + np.arange(count) // len(CHANNELS)
+    points["channel"], points["step"] = np.arange(count) % len(CHANNELS), steps
+    points["time"] = start_ns + steps * PERIOD_NS + noise.integers(0, JITTER_NS, count)
+    points["value"] = noise.normal(size=count) / (1 + steps * 1e-6)
+    return points.tobytes()
+
+
+def _lists(store: Store) -> Iterator[Row]:
+    catalog = Catalog(store, PROJECT)
+    for first in range(0, EXPERIMENTS, 500):
+        catalog.append(_row(number) for number in range(first, first + 500))
+    catalog.fold()
+    project = StoredProject(store, PROJECT)
+    project.get_leaderboard()
+    yield Row("10,000 experiments listed again", _median_ms(project.rows), "ms", at_most=100)
+    yield Row("  for the first time", _median_ms(lambda: StoredProject(store, PROJECT).rows()), "ms")
+    yield Row(
+        "  those of a state and a tag", _median_ms(lambda: project.get_experiments(state="failed", tag="best")), "ms"
+    )
+    yield Row("  as a leaderboard", _median_ms(project.get_leaderboard), "ms")
+
+
+def _row(number: int) -> CatalogRow:
+    values = random.Random(number)
+    return CatalogRow(
+        experiment=random_id(),
+        commit=1,
+        id=f"STO-{number + 1}",
+        name=f"run {number}",
+        state=values.choice(["succeeded", "succeeded", "failed", "running"]),
+        created_at=datetime.now(UTC),
+        owner="josh",
+        tags=["baseline", "best"] if number % 10 == 0 else ["baseline"],
+        params={f"parameter {n}": values.random() for n in range(6)},
+        properties={"model": "mlp"},
+        metrics={name: values.random() for name in CHANNELS[:6]},
+    )
+
+
+def _median_ms(call: Callable[[], pd.DataFrame | list[CatalogRow] | list[StoredExperiment]]) -> float:
+    call()
+    took = []
+    for _ in range(REPEATS):
+        begin = time.perf_counter()
+        call()
+        took.append(time.perf_counter() - begin)
+    return statistics.median(took) * 1000
