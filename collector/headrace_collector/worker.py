@@ -15,7 +15,7 @@ import math
 import time
 from typing import Final
 
-from tenacity import AsyncRetrying, RetryCallState, wait_exponential_jitter
+from tenacity import AsyncRetrying, RetryCallState, wait_random_exponential
 
 from headrace_collector.bench import Bench, Stored
 from headrace_collector.files import Files
@@ -179,7 +179,7 @@ class Worker:
 
     async def _retrying_step(self) -> None:
         retrying = AsyncRetrying(
-            wait=wait_exponential_jitter(RETRY_S_FIRST, RETRY_S_MAX), before_sleep=self._on_failure
+            wait=wait_random_exponential(RETRY_S_FIRST, RETRY_S_MAX), before_sleep=self._on_failure
         )
         await retrying(self._step)
         self._failing = False

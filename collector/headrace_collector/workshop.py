@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, ParamSpec, TypeVar
 
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential_jitter
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
 from headrace_collector.answers import Answers
 from headrace_collector.intake import Memory
@@ -68,7 +68,7 @@ class Workshop:
         """Run a call that blocks, again and again while the store is out of order. It must stand being repeated."""
         retrying = AsyncRetrying(
             retry=retry_if_exception_type(OSError),
-            wait=wait_exponential_jitter(RETRY_S_FIRST, RETRY_S_MAX),
+            wait=wait_random_exponential(RETRY_S_FIRST, RETRY_S_MAX),
             before_sleep=self.count_error,
         )
         return await retrying(self.call, function, *args, **kwargs)

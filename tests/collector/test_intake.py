@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from itertools import count, pairwise
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from headrace_collector.intake import (
     ABOVE_BYTES_MAX,
     GAP_PATIENCE_S,
@@ -13,12 +16,11 @@ from headrace_collector.intake import (
     Arrival,
     Memory,
     SourceIntake,
+    Standing,
     Verdict,
 )
 from headrace_proto.frame import Frame, FrameKind
 from headrace_proto.limits import BATCH_RAW_MAX
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 EXPERIMENT, SOURCE = "e" * 32, "a" * 32
 _numbers = count()
@@ -32,9 +34,9 @@ def arrival(first: int, end: int, kind: FrameKind = FrameKind.EVENTS, size: int 
 class Desk:
     """An intake, with a store of its own that counts how often each byte was stored."""
 
-    def __init__(self, stored: int = 0) -> None:
+    def __init__(self, stored: int = 0, lost: tuple[tuple[int, int], ...] = ()) -> None:
         self.memory = Memory()
-        self.intake = SourceIntake(stored, self.memory)
+        self.intake = SourceIntake(Standing(stored, lost), self.memory)
         self.bytes: Counter[int] = Counter()
         self.offered: list[str] = []
         self.answered: list[str] = []
@@ -54,7 +56,7 @@ class Desk:
             assert batch.frame.first <= stored, "a commit was given batches with a hole between them"
             self.bytes.update(range(stored, batch.frame.end))
             stored = max(stored, batch.frame.end)
-        self.answered += self.intake.advance(stored, taken)
+        self.answered += self.intake.advance(Standing(stored), taken)
         return taken
 
 
@@ -117,7 +119,7 @@ class TestArithmetic:
         desk.offer(arrival(0, 10))
         taken = desk.intake.take(1 << 30)
         desk.offer(arrival(10, 10, FrameKind.DEAD))
-        assert desk.intake.advance(10, taken) == [taken[0].reply]
+        assert desk.intake.advance(Standing(10), taken) == [taken[0].reply]
         assert [waiting.frame.kind for waiting in desk.commit()] == [FrameKind.DEAD]
 
     def test_dead_frame_of_a_source_that_lived_on_is_old_news(self) -> None:
@@ -130,6 +132,17 @@ class TestArithmetic:
         desk.offer(arrival(10, 20))
         desk.offer(arrival(0, 10, FrameKind.LOST))
         assert [taken.frame.kind for taken in desk.commit()] == [FrameKind.LOST, FrameKind.EVENTS]
+
+    def test_good_bytes_of_a_lost_range_are_committed_after_all(self) -> None:
+        """A batch below the watermark is taken if it has bytes of a range that was given up, and answered once it is stored."""
+        desk = Desk(stored=30, lost=((10, 20),))
+        assert desk.offer(arrival(0, 10)) is Verdict.STORED
+        late = arrival(10, 20)
+        assert desk.offer(late) is Verdict.HELD
+        desk.offer(arrival(30, 40))
+        assert [(taken.frame.first, taken.frame.end) for taken in desk.intake.take(1 << 30)] == [(10, 20), (30, 40)]
+        assert late.reply in desk.intake.advance(Standing(40), desk.intake.take(1 << 30))
+        assert desk.memory.ready == 0
 
     def test_one_commit_takes_no_more_than_it_is_given_room_for(self) -> None:
         """A large backlog is committed in bounded steps, each at least one batch."""
@@ -146,7 +159,7 @@ class TestArithmetic:
         mine = [arrival(0, 10), arrival(10, 20), arrival(20, 30), arrival(50, 60)]
         for new in mine:
             desk.offer(new)
-        assert desk.intake.rebase(15, desk.now) == [mine[0].reply]
+        assert desk.intake.rebase(Standing(15), desk.now) == [mine[0].reply]
         assert [taken.frame.end for taken in desk.commit()] == [20, 30]
         assert desk.memory.above == mine[3].size
 
@@ -180,7 +193,7 @@ class TestGaps:
     def test_all_gaps_of_a_process_share_one_bound(self) -> None:
         """Many sources with gaps cannot hold more than the process allows."""
         desk = Desk()
-        desk.memory.above = ABOVE_BYTES_MAX - 50
+        desk.memory.add(above=ABOVE_BYTES_MAX - 50)
         assert desk.offer(arrival(10, 20)) is Verdict.DROPPED
 
     def test_clearing_gives_all_memory_back(self) -> None:
@@ -222,7 +235,7 @@ def test_any_delivery_is_stored_exactly_once(
         if data.draw(st.booleans()):
             desk.commit(bytes_max=data.draw(st.sampled_from([1, 20, 1000])))
         if data.draw(st.integers(0, 9)) == 0:
-            desk.answered += desk.intake.rebase(desk.intake.stored, desk.now)
+            desk.answered += desk.intake.rebase(Standing(desk.intake.stored), desk.now)
     desk.now += 10 * REWIND_PAUSE_S
     wanted = desk.intake.rewind_due(desk.now)
     for first, end in agent:  # the agent goes back, or was not asked and sends what it has not sent yet

@@ -1,0 +1,144 @@
+"""A real nats-server's client, a collector in this process, and a look into the store: what the tests here stand on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from nats.aio.client import Client
+from nats.js import JetStreamContext
+from nats.js.errors import NotFoundError
+
+from headrace.service.broker import connect, ensure_streams
+from headrace_collector.collector import Collector
+from headrace_collector.settings import CollectorSettings
+from headrace_proto import messages, subjects
+from headrace_proto.frame import Frame
+from headrace_proto.messages import FileMark, Mark, Rewind
+from headrace_proto.store.backend import open_store
+from headrace_proto.store.chain import Chain
+from headrace_proto.store.documents import ExperimentDocument
+from tests.collector.frames import PROJECT, SITE, Source, encoded, subject_of
+
+PARTITIONS = 4
+TIMEOUT_S = 20.0
+_Value = TypeVar("_Value")
+
+
+async def until(condition: Callable[[], _Value], what: str) -> _Value:
+    """The first true value of `condition`."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(TIMEOUT_S):
+            while not (value := condition()):
+                await asyncio.sleep(0.01)
+            return value
+    raise AssertionError(f"after {TIMEOUT_S:g} s still not true: {what}")
+
+
+class Broker:
+    """The sending side: publishes frames as an agent does, and hears what agents hear."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.js: JetStreamContext = client.jetstream()
+        self.rewinds: list[Rewind] = []
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def connected(cls, url: str) -> AsyncIterator[Broker]:
+        client = await connect(url, name="test", on_event=lambda text: None)
+        try:
+            broker = cls(client)
+            await ensure_streams(broker.js)
+            await client.subscribe(subjects.control_of_site(SITE), cb=broker._on_control)
+            yield broker
+        finally:
+            await client.close()
+
+    async def _on_control(self, message: Any) -> None:
+        rewind = messages.decode(Rewind, message.data)
+        if rewind:
+            self.rewinds.append(rewind)
+
+    async def send(self, frames: Iterable[Frame]) -> None:
+        for sent in frames:
+            await self.js.publish(subject_of(sent), encoded(sent))
+
+    async def mark(self, source: Source) -> Mark | None:
+        """The newest mark of a source."""
+        return messages.decode(Mark, await self._last(subjects.mark(SITE, source.id)))
+
+    async def file_mark(self, source: Source, file: str) -> FileMark | None:
+        """The newest mark of a file."""
+        return messages.decode(FileMark, await self._last(subjects.mark(SITE, source.id, file)))
+
+    async def _last(self, subject: str) -> bytes:
+        try:
+            return (await self.js.get_last_msg(subjects.MARKS_STREAM, subject)).data or b""
+        except NotFoundError:
+            return b""
+
+    async def stored(self, source: Source, position: int | None = None) -> Mark:
+        """Waits until the source's mark reaches `position` (all of its journal)."""
+        wanted = source.end if position is None else position
+        async with asyncio.timeout(TIMEOUT_S):
+            while not ((mark := await self.mark(source)) and mark.position >= wanted):
+                await asyncio.sleep(0.02)
+        return mark
+
+    async def file_done(self, source: Source, file: str) -> FileMark:
+        """Waits until the file is done, or bad."""
+        async with asyncio.timeout(TIMEOUT_S):
+            while not ((mark := await self.file_mark(source, file)) and (mark.done or mark.bad)):
+                await asyncio.sleep(0.02)
+        return mark
+
+    async def left(self, stream: str = subjects.EVENTS_STREAM) -> int:
+        """Messages in a stream."""
+        return (await self.js.stream_info(stream)).state.messages
+
+    async def emptied(self, stream: str = subjects.EVENTS_STREAM) -> None:
+        """Waits until everything was acknowledged."""
+        async with asyncio.timeout(TIMEOUT_S):
+            while await self.left(stream):
+                await asyncio.sleep(0.02)
+
+
+@contextlib.asynccontextmanager
+async def collecting(url: str, store: str, **settings: Any) -> AsyncIterator[Collector]:
+    """A collector in this process, stopped in good order at the end."""
+    told = {"partitions": PARTITIONS, "commit_interval_s": 0.1, "drain_s": 5.0, **settings}
+    collector = Collector(CollectorSettings(nats=url, store=store, **told))
+    stop = asyncio.Event()
+    task = asyncio.create_task(collector.run(stop))
+    try:
+        yield collector
+    finally:
+        stop.set()
+        await task
+
+
+def held(collector: Collector) -> list[int]:
+    """The partitions that a collector works."""
+    partitions: list[int] = dict(collector.health().facts).get("partitions", [])
+    return partitions
+
+
+def points(store: str, experiment: str, project: str = PROJECT) -> list[tuple[str, float, float]]:
+    """All stored numeric points as (channel, step, value), sorted."""
+    table = Chain(open_store(store, writable=False), project, experiment).load().read("numeric")
+    columns = (table[name].to_pylist() for name in ("channel", "step", "value"))
+    return sorted(zip(*columns, strict=True))
+
+
+def document(store: str, experiment: str, project: str = PROJECT) -> ExperimentDocument:
+    """The newest document."""
+    return Chain(open_store(store, writable=False), project, experiment).load().document
+
+
+def quarantined(store: str) -> list[Path]:
+    """What was put aside, in a local store."""
+    return sorted(Path(store).glob("_headrace/quarantine/*/*.bin"))
