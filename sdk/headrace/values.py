@@ -11,6 +11,8 @@ from headrace_proto.names import PROPERTY_BYTES_MAX
 
 _INTEGER_MAX: Final = (1 << 64) - 1
 _INTEGER_MIN: Final = -(1 << 63)
+_TIME_US_MAX: Final = (1 << 63) // 1_000
+"""Nanoseconds fit 63 bits until the year 2262."""
 _DEPTH_MAX: Final = 32
 """Of a nested parameter: msgpack itself stops at 511, with an error that names nothing."""
 
@@ -113,11 +115,12 @@ def has_place(step: float | None) -> bool:
 
 
 def timestamp_ns(timestamp: Any) -> int:
-    """Unix time in seconds as nanoseconds."""
-    try:
-        time_ns = int(timestamp * 1_000_000_000)
-    except (TypeError, ValueError, OverflowError):
-        time_ns = -1
-    if not 0 <= time_ns < 1 << 63 or isinstance(timestamp, str | bytes):
-        raise InvalidValue(f"the timestamp {timestamp!r:.80} is not Unix time in seconds, such as time.time() gives")
-    return time_ns
+    """Unix time in seconds as nanoseconds, to the microsecond: a float of today's times has no more."""
+    if not isinstance(timestamp, str | bytes):
+        try:
+            time_us = round(float(timestamp) * 1_000_000)
+        except (TypeError, ValueError, OverflowError):
+            time_us = -1
+        if 0 <= time_us < _TIME_US_MAX:
+            return time_us * 1_000
+    raise InvalidValue(f"the timestamp {timestamp!r:.80} is not Unix time in seconds, such as time.time() gives")
