@@ -71,7 +71,7 @@ class Agent:
             self._binding, self.tail, self.events, self.uploader, self.metrics, self.reporter.changed
         )
         self.retention: Final = Retention(self.home, self.tail, self.reporter, self.metrics, self._finished)
-        self.quota: Final = Quota(self.home, settings.quota)
+        self.quota: Final = Quota(self.home, settings.quota, self._unstored)
         self.syncer: Final = Syncer(self.tail, settings.sync_s)
         self.health: Final = HealthServer(
             settings.metrics_port, self.metrics.registry, self.check, host=settings.metrics_host
@@ -180,7 +180,7 @@ class Agent:
         gauge("lag_stored_bytes", "Journal bytes that the store does not have", self._lag_stored)
         gauge("in_flight_bytes", "Bytes of frames held until they are acknowledged", self._held)
         gauge("spool_files", "Spooled files that the store does not have", lambda: len(self.uploader.lanes))
-        gauge("disk_used_bytes", "What journals and spools occupy", lambda: self.quota.used)
+        gauge("disk_used_bytes", "What journals and spools occupy", lambda: self.quota.use.total)
         gauge("quota_reached", "1 while writers drop", lambda: float(self.quota.reached))
         gauge(
             "stores_foreign", "Stores that answer for this home and are not its own", lambda: len(self._binding.foreign)
@@ -192,11 +192,14 @@ class Agent:
     def _sum(self, what: str) -> int:
         return sum(getattr(lane.source, what) for lane in self.tail.lanes.values())
 
+    def _unstored(self) -> dict[str, int]:
+        return {name: max(lane.source.end - lane.source.stored, 0) for name, lane in self.tail.lanes.items()}
+
     def _lag_streamed(self) -> int:
         return sum(max(lane.source.end - lane.source.window.acked, 0) for lane in self.tail.lanes.values())
 
     def _lag_stored(self) -> int:
-        return sum(max(lane.source.end - lane.source.stored, 0) for lane in self.tail.lanes.values())
+        return sum(self._unstored().values())
 
 
 class _Tasks:

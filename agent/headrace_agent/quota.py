@@ -1,8 +1,11 @@
-"""The quota of the disk: how much journals and spools may take together.
+"""The quota of the disk: how much journals and spools may hold that the store does not have.
 
-What the store holds is freed first, always, by `retention`. What it does not hold is never deleted. So when what remains reaches
-the quota, the agent puts up a marker, and writers drop and count until it is gone again. The marker stays when the agent goes:
+What the store holds is freed first, always, by `retention`. What it does not hold is never deleted. So when that reaches the
+quota, the agent puts up a marker, and writers drop and count until it is gone again. The marker stays when the agent goes:
 the disk is no emptier for that.
+
+Bytes that the store has but that lie in a segment still being written are not counted: they go as soon as the writer gets its
+next segment, which the marker would forbid. So the disk holds at most the quota and two segments (8 MiB) for each live source.
 """
 
 from __future__ import annotations
@@ -10,9 +13,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from typing import Final
+from typing import Final, NamedTuple
 
 from headrace_proto.home import FILE_MODE, Home
 
@@ -24,27 +27,39 @@ REOPEN_AT: Final = 0.9
 log = logging.getLogger(__name__)
 
 
-def bytes_used(folder: str) -> int:
-    """What the files below `folder` occupy on the disk, two levels deep: journals and spools are no deeper."""
-    return sum(
-        entry.stat(follow_symlinks=False).st_blocks * 512 for sub in _entries(folder) for entry in _entries(sub.path)
-    )
+class Use(NamedTuple):
+    """Bytes on the disk."""
+
+    total: int
+    owed: int  # of them, what the store does not have
+
+
+def measure(home: Home, unstored: Mapping[str, int]) -> Use:
+    """What journals and spools occupy. `unstored` says of each source how many bytes the store lacks; a journal that is not in it
+    counts whole."""
+    journals = {entry.name: _bytes_in(entry.path) for entry in _entries(home.journals)}
+    spools = sum(_bytes_in(entry.path) for entry in _entries(home.spools))
+    owed = sum(min(size, unstored.get(name, size)) for name, size in journals.items())
+    return Use(sum(journals.values()) + spools, owed + spools)
+
+
+def _bytes_in(folder: str) -> int:
+    return sum(entry.stat(follow_symlinks=False).st_blocks * 512 for entry in _entries(folder))
 
 
 def _entries(folder: str) -> Iterator[os.DirEntry[str]]:
     with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
-        for entry in entries:
-            with suppress(FileNotFoundError):  # trimmed meanwhile
-                yield entry
+        yield from entries
 
 
 class Quota:
     """Watches the use of the disk, and puts the marker up and down."""
 
-    def __init__(self, home: Home, bytes_max: int | None) -> None:
+    def __init__(self, home: Home, bytes_max: int | None, unstored: Callable[[], Mapping[str, int]]) -> None:
         self._home = home
         self._bytes_max = bytes_max
-        self.used = 0
+        self._unstored = unstored
+        self.use = Use(0, 0)
         self.reached = os.path.exists(home.quota_marker)
 
     async def run(self) -> None:
@@ -55,14 +70,14 @@ class Quota:
 
     async def work(self) -> None:
         """Look once."""
-        self.used = await asyncio.to_thread(self._measure)
+        try:
+            self.use = await asyncio.to_thread(measure, self._home, self._unstored())
+        except FileNotFoundError:  # a segment was trimmed between its listing and its stat: look again next time
+            return
         limit = float("inf") if self._bytes_max is None else self._bytes_max * (REOPEN_AT if self.reached else 1.0)
-        reached = self.used >= limit
+        reached = self.use.owed >= limit
         if reached != self.reached:
             self._set(reached=reached)
-
-    def _measure(self) -> int:
-        return bytes_used(self._home.journals) + bytes_used(self._home.spools)
 
     def _set(self, *, reached: bool) -> None:
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from headrace.service.broker import ensure_streams
@@ -62,8 +63,7 @@ async def test_a_link_that_breaks_again_and_again_loses_nothing(
             writer = new_writer(home)
             for nth in range(5):
                 log_points(writer, MANY // 2, nth * MANY // 2)
-                enough = proxy.bytes_up + 100_000
-                await until(lambda enough=enough: proxy.bytes_up > enough, "something is on its way")
+                await until(partial(_sent, proxy, proxy.bytes_up + 100_000), "something is on its way")
                 proxy.cut()
             await until(lambda: far.watermark(writer.source) == writer.position, "all bytes arrived")
             assert points_of(far.bytes[writer.source]) == list(range(5 * MANY // 2))
@@ -81,13 +81,21 @@ async def test_an_agent_killed_in_the_middle_goes_on_where_the_store_is(
             log_points(writer, MANY, nth * MANY)
             before = far.watermark(writer.source)
             agent.start()
-            await until(lambda before=before: far.watermark(writer.source) > before, "it ships")
+            await until(partial(_beyond, far, writer.source, before), "it ships")
             agent.kill()
         with agent:
             log_points(writer, MANY, 3 * MANY)
             writer.close(Outcome.SUCCEEDED)
             await until(lambda: not os.path.exists(home.journal(writer.source)), "the journal is stored and deleted")
         assert points_of(far.bytes[writer.source]) == list(range(4 * MANY))
+
+
+def _sent(proxy: Proxy, enough: int) -> bool:
+    return proxy.bytes_up > enough
+
+
+def _beyond(far: FarEnd, source: str, position: int) -> bool:
+    return far.watermark(source) > position
 
 
 async def test_a_broker_killed_and_started_again_loses_nothing(

@@ -10,7 +10,8 @@ from headrace_agent.patience import PATIENCE_S, PATIENCE_S_MAX, Patience
 def test_silence_is_borne_for_a_minute_then_twice_as_long() -> None:
     """Each repetition doubles the wait, up to half an hour."""
     patience = Patience(0.0)
-    now_s, waits, since_s = 0.0, [], 0.0
+    waits: list[float] = []
+    now_s = since_s = 0.0
     while len(waits) < 8:
         if patience.exhausted(now_s, 0, outstanding=True):
             waits.append(now_s - since_s)

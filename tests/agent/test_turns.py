@@ -40,10 +40,10 @@ def test_sources_of_one_ring_take_turns() -> None:
         turns.offer(key, backlog=True)
     order = []
     for _ in range(6):
-        key = turns.take()
-        assert key is not None
-        order.append(key)
-        turns.offer(key, backlog=True)
+        first = turns.take()
+        assert first is not None
+        order.append(first)
+        turns.offer(first, backlog=True)
     assert order == [0, 1, 2, 0, 1, 2]
 
 
@@ -64,7 +64,5 @@ def test_everybody_who_was_offered_gets_exactly_one_turn(offers: list[tuple[int,
     turns: Turns[int] = Turns()
     for key, backlog in offers:
         turns.offer(key, backlog=backlog)
-    taken = []
-    while (key := turns.take()) is not None:  # type: ignore[assignment]
-        taken.append(key)
+    taken = list(iter(turns.take, None))
     assert sorted(taken) == sorted({key for key, _ in offers})

@@ -26,7 +26,6 @@ import asyncio, json, os, resource, sys, time
 from pathlib import Path
 
 os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-import random
 from headrace.service.broker import connect, ensure_streams
 from headrace_agent.agent import Agent
 from headrace_agent.settings import AgentSettings
@@ -52,7 +51,7 @@ async def main(home, url):
 
 
 import uvloop
-asyncio.run(main(*sys.argv[1:]), loop_factory=uvloop.new_event_loop) if sys.version_info >= (3, 12) else uvloop.run(main(*sys.argv[1:]))
+uvloop.run(main(*sys.argv[1:]))
 """
 
 
