@@ -48,7 +48,8 @@ class Definition(NamedTuple):
             "key": self.key,
             "created_ns": self.created_ns,
         }
-        yield (Kind.CREATE, self.created_ns, facts)
+        known = {name: value for name, value in facts.items() if value is not None}
+        yield (Kind.CREATE, self.created_ns, known)
         for some in params[1:]:
             yield (Kind.PARAMETERS, self.created_ns, dict(some))
         for some in properties[1:]:
