@@ -159,7 +159,7 @@ def points(store: Path, experiment: str, channel: str, project: str = "chaos/kil
 
 def parts_of(facts: dict[str, Any], kind: str = "numeric") -> list[str]:
     """The live parts of a kind that an experiment.json lists."""
-    return [str(part["path"]) for part in facts["parts"][kind]]
+    return [str(part) for part in facts["parts"][kind]]
 
 
 def journal_ends(home: Home) -> dict[str, int]:

@@ -26,6 +26,19 @@ def boot_id() -> str:
     return _first_line("/proc/sys/kernel/random/boot_id")
 
 
+def user_name() -> str:
+    """Who runs this process: by $USER, else by the user database, else by number (a container often has no entry)."""
+    named = os.environ.get("USER") or os.environ.get("LOGNAME")
+    if named:
+        return named
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())
+
+
 def pid_namespace() -> int:
     """The inode of this process's pid namespace: a pid means nothing outside it. 0 where there is no /proc."""
     try:

@@ -132,7 +132,7 @@ class Tape:
             "parent": facts.parent,
             "host": os.uname().nodename,
             "pid": header.pid,
-            "user": os.environ.get("USER") or os.environ.get("LOGNAME") or str(os.geteuid()),
+            "user": machine.user_name(),
             "boot_id": header.boot_id,
             "python": sys.version.split()[0],
         }
