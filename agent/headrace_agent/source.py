@@ -52,6 +52,8 @@ class Source:
 
     def __init__(self, reader: JournalReader, budget: Budget, mark: Mark | None, now_ns: int) -> None:
         self.header: Final[Header] = reader.header
+        self.id: Final = reader.header.source
+        self.phase: Final = hash(self.id)  # spreads what is done now and then over the sources
         self.folder: Final = reader.folder
         self.reader: JournalReader | None = reader
         self.mark = mark
@@ -68,11 +70,6 @@ class Source:
         self._told_after = 0
         self._retold = False
         self._boundaries: deque[int] = deque([self.window.cut], maxlen=BOUNDARIES_MAX)
-
-    @property
-    def id(self) -> str:
-        """The source's id."""
-        return self.header.source
 
     @property
     def stored(self) -> int:
@@ -113,9 +110,11 @@ class Source:
 
     def due(self, now_ns: int, *, hurry: bool = False) -> Due:
         """Whether it is worth a turn, and whether that is about new data or about old."""
+        pending = self.settled - self.window.cut
+        if not pending and self.flush_to is None and self.death is Death.UNPROVEN and not len(self.window):
+            return Due.NOTHING  # the state of a thousand idle sources, ten times a second
         if self.window.waits:
             return Due.LIVE
-        pending = self.settled - self.window.cut
         if pending >= BATCH_RAW_TARGET:
             return Due.BACKLOG
         if pending > 0:

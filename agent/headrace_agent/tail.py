@@ -27,8 +27,9 @@ from headrace_proto.journal import JournalReader, machine
 POLL_S: Final = 0.05
 IDLE_NS: Final = 1_000_000_000
 """A source that has rested this long is looked at every other time only."""
-DEATH_NS: Final = 2_000_000_000
-"""How often a resting source's writer is asked after."""
+REST_NS: Final = 2_000_000_000
+DEATH_LOOKS: Final = 40
+"""A writer whose journal rests is asked after every so many looks: 2 s."""
 FILES_A_SOURCE: Final = 3
 """The segment being written, the one made ahead of it, and one that is being caught up with."""
 FILES_SPARE: Final = 256
@@ -78,17 +79,20 @@ class Tail:
         flushed = self._take_flush_requests()
         resting = len(self.lanes) > self._open_max
         for lane in list(self.lanes.values()):
-            self._look_at(lane, now_ns, resting=resting, flush=lane.source.header.experiment in flushed)
+            source = lane.source
+            idle = now_ns - source.grew_ns > IDLE_NS
+            flush = bool(flushed) and source.header.experiment in flushed
+            if not idle or flush or lane.hurry or (self._looks + source.phase) % 2:
+                self._look_at(lane, now_ns, flush=flush)
+                if resting and idle and source.shipped and self._glances.may_end(source.id, now_ns):
+                    source.sleep()
 
     def _add(self, lane: SourceLane) -> None:
         self.lanes[lane.source.id] = lane
         self._shipper.add(lane)
 
-    def _look_at(self, lane: SourceLane, now_ns: int, *, resting: bool, flush: bool) -> None:
+    def _look_at(self, lane: SourceLane, now_ns: int, *, flush: bool) -> None:
         source = lane.source
-        idle = now_ns - source.grew_ns > IDLE_NS
-        if idle and not flush and not lane.hurry and (self._looks + hash(source.id)) % 2:
-            return
         try:
             if source.reader is None:
                 if not flush and not self._glances.due(source.id, now_ns):
@@ -106,14 +110,11 @@ class Tail:
         if flush:
             source.asked_to_flush()
         self._shipper.offer(lane, now_ns)
-        if resting and idle and source.shipped and self._glances.may_end(source.id, now_ns):
-            source.sleep()
 
     def _look_for_death(self, source: Source, now_ns: int) -> None:
-        rested = now_ns - source.grew_ns >= DEATH_NS
-        if source.death is not Death.UNPROVEN or source.closed or not rested or source.settled < source.end:
+        if now_ns - source.grew_ns < REST_NS or source.closed or source.death is not Death.UNPROVEN:
             return
-        if (self._looks + hash(source.id)) % int(DEATH_NS / 1e9 / POLL_S) > 1:
+        if (self._looks + source.phase) % DEATH_LOOKS > 1:
             return
         if source.wake().writer_gone(machine.host_name(), machine.boot_id()):
             source.poll(now_ns)  # what it wrote between the last look and its end

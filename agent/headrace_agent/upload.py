@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
+from contextlib import suppress
 from typing import Final
 
 from headrace_agent.budget import Budget
@@ -23,6 +25,7 @@ from headrace_proto.home import Home
 from headrace_proto.messages import FileMark, Rewind
 
 PERIOD_S: Final = 0.1
+SAME_STAMP_NS: Final = 1_000_000_000
 FILES_AT_ONCE: Final = 16
 """Files with chunks in flight: with four chunks of 512 KiB each they share the budget of a few megabytes."""
 log = logging.getLogger(__name__)
@@ -51,6 +54,7 @@ class Uploader:
         self._metrics = metrics
         self._site = site
         self._run = run
+        self._seen: dict[str, int] = {}
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -66,9 +70,27 @@ class Uploader:
             elif lane.patience.exhausted(now_ns / 1e9, lane.stored, outstanding=lane.outstanding):
                 self._metrics.rewinds.labels("silence").inc()
                 lane.start_again()
-        for source_lane in list(self._tail.lanes.values()):
-            self._find(source_lane.source)
+        for name in self._changed_spools():
+            source_lane = self._tail.lanes.get(name)
+            if source_lane is not None:
+                self._find(source_lane.source)
+            else:
+                self._seen.pop(name, None)  # its journal may be found later
         self._offer_next()
+
+    def _changed_spools(self) -> list[str]:
+        """The sources whose spools may hold something new. A folder that changed just now may change again within the same time
+        stamp, so it is looked at once more."""
+        changed = []
+        now_ns = time.time_ns()
+        with suppress(FileNotFoundError), os.scandir(self._home.spools) as entries:
+            for entry in entries:
+                changed_ns = entry.stat(follow_symlinks=False).st_mtime_ns
+                if self._seen.get(entry.name) != changed_ns:
+                    changed.append(entry.name)
+                    if abs(now_ns - changed_ns) > SAME_STAMP_NS:
+                        self._seen[entry.name] = changed_ns
+        return changed
 
     def _find(self, source: Source) -> None:
         for name in spooled_files(self._home, source.id):
@@ -133,5 +155,6 @@ class Uploader:
 
     def forget(self, source: Source) -> None:
         """The source's journal is not shipped any more."""
+        self._seen.pop(source.id, None)
         for lane in [lane for lane in self.lanes.values() if lane.header.source == source.id]:
             self._forget(lane)

@@ -46,11 +46,12 @@ class _File:
     Its descriptor is opened when it is needed and may be closed in between: a backlog of gigabytes is hundreds of segments.
     """
 
-    __slots__ = ("_descriptor", "_path", "base", "closed", "end", "head", "size", "synced")
+    __slots__ = ("_descriptor", "_live", "_path", "base", "closed", "end", "head", "size", "synced")
 
     def __init__(self, folder: str, number: int) -> None:
         self._path = os.path.join(folder, segment_name(number))
         self._descriptor: int | None = None
+        self._live = b""  # as last read: an idle journal is looked at ten times a second
         try:
             facts = os.fstat(self.descriptor)
             if not stat.S_ISREG(facts.st_mode) or facts.st_size > _SEGMENT_MAX:
@@ -80,8 +81,9 @@ class _File:
     def refresh(self) -> None:
         """Read again what changes; a value that cannot be true changes nothing."""
         page = os.pread(self.descriptor, LIVE.size, BASE_AT)
-        if len(page) < LIVE.size:
+        if page == self._live or len(page) < LIVE.size:
             return
+        self._live = page
         base, committed, closed = LIVE.unpack(page)
         if self.base == UNSET and base < 1 << 62:
             self.base = self.end = base
@@ -223,12 +225,20 @@ class JournalReader:
         another host proves nothing: its writer may be alive there.
         """
         header = self.header
-        own = (os.getpid(), machine.process_start(os.getpid()), machine.pid_namespace())
-        if header.host != host or (header.pid, header.pid_start, header.pid_namespace) == own:
+        if header.host != host or self._is_own():
             return False
         if self._changed_ns is None or self._now_ns - self._changed_ns < PATIENCE_NS:
             return False
         return header.boot_id != boot_id or lock.holder(os.path.join(self.folder, LOCK_NAME)) is None
+
+    def _is_own(self) -> bool:
+        """Whether this very process writes the journal: asking after its lock would free it."""
+        header = self.header
+        return (
+            header.pid == os.getpid()
+            and header.pid_start == machine.process_start(header.pid)
+            and header.pid_namespace == machine.pid_namespace()
+        )
 
     # -- Reading ---------------------------------------------------------------------------------------------------------
 
