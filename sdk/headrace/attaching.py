@@ -58,8 +58,6 @@ def attach(
     Raises:
         ExperimentNotFound: no id was given and none is inherited, or the home does not know it.
     """
-    if internal_id in ends.live and not owner and rank is None and label is None:
-        return ends.live[internal_id]
     given = inherited()
     if given is not None and internal_id in (None, given.experiment):
         return attach_to(
@@ -68,6 +66,20 @@ def attach(
     if internal_id is None:
         raise ExperimentNotFound(
             f"no experiment to attach to: give its internal_id, or set {VARIABLE} as create_experiment does"
+        )
+    running = ends.running(internal_id)
+    if running is not None:
+        origin = running.origin
+        return attach_to(
+            origin.home,
+            origin.project,
+            internal_id,
+            owner=owner,
+            rank=rank,
+            label=label,
+            store=origin.store,
+            direct=origin.direct,
+            on_error=origin.on_error,
         )
     home = Home()
     header = next((header for header in headers(home) if header.experiment == internal_id), None)
@@ -92,11 +104,11 @@ def attach_to(
     on_error: str = "raise",
 ) -> Experiment:
     """Join the experiment of `project`; what `source`, its owner, has said of it is known from the beginning."""
-    if not is_id(experiment):
+    if not is_id(str(experiment)):
         raise ExperimentNotFound(
             f"{experiment!r:.80} is no internal id: it has 32 hexadecimal digits, `Experiment.internal_id`"
         )
-    running = ends.live.get(experiment)
+    running = ends.running(experiment)
     if running is not None and not owner and rank is None and label is None:
         return running
     source = source or _owner_source(home, experiment)

@@ -21,7 +21,6 @@ from headrace_proto.limits import BATCH_RAW_MAX, MIB
 from headrace_proto.spool import COMPANION_SUFFIX
 
 try:
-    from headrace_proto.store import claims
     from headrace_proto.store.backend import open_store
     from headrace_proto.store.catalog import append_rows, row_of
     from headrace_proto.store.chain import Batch, Chain, FileDone
@@ -55,13 +54,11 @@ class Direct:
         self._experiment: Final = experiment
         self._chain: Final = Chain(self._store, project, experiment)
 
-    def claim_id(self) -> str:
-        """The experiment's short id, claimed now if it has none."""
-        self._chain.load()
-        if self._chain.document.id:
-            return self._chain.document.id
-        record = claims.claim_project(self._store, self._project)
-        return f"{record.key}-{claims.claim_number(self._store, self._project, self._experiment)}"
+    def short_id(self, positions: Mapping[str, int], timeout_s: float | None) -> str | None:
+        """The experiment's short id. It comes with the first commit, so there is one afterwards, or None in time."""
+        if not self._chain.document.id:
+            self.save(positions, timeout_s)
+        return self._chain.document.id or None
 
     def save(self, positions: Mapping[str, int], timeout_s: float | None) -> Receipt:
         """Store each source up to its position, and its files.
@@ -92,7 +89,7 @@ class Direct:
             self._put_files(source)
         self._finish()
         stored = sum(min(self._chain.watermark(source), position) for source, position in positions.items())
-        files = sum(waiting.spooled(self._home, source) for source in positions)
+        files = sum(len(waiting.spooled(self._home, source)) for source in positions)
         journaled = sum(positions.values())
         return Receipt(journaled, stored, stored, files, stored == journaled and files == 0)
 
@@ -127,17 +124,17 @@ class Direct:
     # -- Files -----------------------------------------------------------------------------------------------------------
 
     def _put_files(self, source: str) -> None:
-        """Put every spooled file in place that a stored event names, commit that, and then free the spool."""
+        """Put every spooled file in place that the experiment waits for, commit that, and free what it needs no more."""
         head = self._chain.head
         pending = [file for file in head.pending.values() if file.source == source] if head else []
         done = [FileDone(source, file.file, self._put(file)) for file in pending]
         if done:
             self._chain.commit([], files_done=done, now_ns=time.time_ns())
-        for report in done:
-            path = os.path.join(self._home.spool(source), report.file)
-            for leftover in (path, path + COMPANION_SUFFIX):
-                if os.path.exists(leftover):
-                    os.unlink(leftover)
+        for file in waiting.spooled(self._home, source):
+            if self._chain.has_file(source, file):
+                path = os.path.join(self._home.spool(source), file)
+                os.unlink(path)
+                os.unlink(path + COMPANION_SUFFIX)
 
     def _put(self, file: PendingFile) -> str:
         """Put one file in place; the reason why not, if what we hold is not what was logged."""

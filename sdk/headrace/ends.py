@@ -37,8 +37,8 @@ class Ending(NamedTuple):
     detail: str | None = None
 
 
-live: Final[dict[str, Experiment]] = {}
-"""The experiments that this process logs to, by internal id, in the order of their beginning."""
+live: Final[dict[Experiment, None]] = {}
+"""The handles by which this process logs, in the order of their beginning."""
 
 _uncaught: Ending | None = None
 _hooked = False
@@ -57,15 +57,19 @@ def ending_of(error: BaseException | None) -> Ending:
 
 def enter(experiment: Experiment) -> None:
     """Take care of the experiment's end from now on."""
-    live[experiment.internal_id] = experiment
+    live[experiment] = None
     _hook()
     finish_with_multiprocessing()
 
 
+def running(internal_id: str | None) -> Experiment | None:
+    """The first handle of this process on the experiment, if it has one."""
+    return next((experiment for experiment in tuple(live) if experiment.internal_id == internal_id), None)
+
+
 def leave(experiment: Experiment) -> None:
     """It has ended."""
-    if live.get(experiment.internal_id) is experiment:
-        del live[experiment.internal_id]
+    live.pop(experiment, None)
 
 
 def _hook() -> None:
@@ -74,6 +78,7 @@ def _hook() -> None:
         return
     _hooked = True
     import threading
+    import traceback  # noqa: F401 - now: imported in the hook, its namedtuples would make Ctrl-C's exit code 1 (they call eval)
 
     atexit.register(_at_exit)
     os.register_at_fork(after_in_child=_forget_uncaught)
@@ -104,7 +109,7 @@ def _note(error: BaseException) -> None:
 
 
 def _record(traceback: str) -> None:
-    for experiment in tuple(live.values()):
+    for experiment in tuple(live):
         experiment.record_exception(traceback)
 
 
@@ -159,7 +164,7 @@ def _at_exit() -> None:
 
 
 def _finish(ending: Ending) -> None:
-    for experiment in reversed(tuple(live.values())):
+    for experiment in reversed(tuple(live)):
         try:
             experiment.finish_with_process(ending)
         except Exception as error:  # the exit, and the other experiments' ends, must go on
@@ -170,7 +175,16 @@ def finish_with_multiprocessing() -> None:
     """In a child of multiprocessing, end with it. Nothing is imported: without multiprocessing there is no such child."""
     global _finalized_in
     process, util = sys.modules.get("multiprocessing.process"), sys.modules.get("multiprocessing.util")
-    if process is None or util is None or process.parent_process() is None or _finalized_in == os.getpid():
+    if process is None or util is None or _finalized_in == os.getpid():
         return
-    _finalized_in = os.getpid()
+    arriving = getattr(
+        process.current_process(), "_inheriting", False
+    )  # a handle is unpickled before its child has begun
+    if arriving or process.parent_process() is not None:
+        _finalized_in = os.getpid()
+        _finalize(util)
+        util.register_after_fork(util, _finalize)  # a child that begins forgets the finalizers registered before
+
+
+def _finalize(util: Any) -> None:
     util.Finalize(None, lambda: _finish(ending_of(sys.exc_info()[1])), exitpriority=100)

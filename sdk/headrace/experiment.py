@@ -84,7 +84,7 @@ class Experiment(Series, Facts, Files, Reads, Life):
         """Name this experiment to the processes that this one starts, until it ends."""
         from headrace.attaching import VARIABLE, Inherited
 
-        origin = self._origin
+        origin = self.origin
         self._inherited = str(Inherited(self.internal_id, origin.project, self._writer.source, origin.home.root))
         self._inherited_before = os.environ.get(VARIABLE)
         os.environ[VARIABLE] = self._inherited
@@ -108,7 +108,7 @@ class Experiment(Series, Facts, Files, Reads, Life):
         script = entry_point()
         if script:
             self._event(Kind.FACTS, {"entrypoint": os.path.basename(script)})
-        for file in source_files(patterns, self._origin.home.root):
+        for file in source_files(patterns, self.origin.home.root):
             self._keep_path(file.path, artifact_path(file.name), "source")
 
     def note_git(self, given: GitInfo | bool | None) -> None:

@@ -166,7 +166,7 @@ class Project:
         """
         from headrace.reading import StoredProject
 
-        for experiment in tuple(ends.live.values()):
+        for experiment in tuple(ends.live):
             if self.direct and experiment.project == self.name:
                 experiment.save()
         if self._stored is None:

@@ -67,12 +67,12 @@ def seconds(variable: str, default: float) -> float:
         return default
 
 
-def spooled(home: Home, source: str) -> int:
-    """How many files of a source are not in the store yet."""
+def spooled(home: Home, source: str) -> list[str]:
+    """The files of a source that are not in the store yet."""
     try:
-        return sum(map(is_spool_file, os.listdir(home.spool(source))))
+        return sorted(filter(is_spool_file, os.listdir(home.spool(source))))
     except FileNotFoundError:
-        return 0
+        return []
 
 
 def wait_for_agent(
@@ -93,7 +93,7 @@ def wait_for_agent(
 
 
 def _receipt(home: Home, experiment: str, source: str, journaled: int, stage: Stage) -> Receipt:
-    files = spooled(home, source)
+    files = len(spooled(home, source))
     status = read_status(home.status(experiment))
     known = status.sources.get(source, SourceStatus()) if status else SourceStatus()
     reached = (

@@ -22,7 +22,7 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 def project(home: Home) -> Iterator[hr.Project]:
     """A project whose experiments are all stopped at the test's end."""
     yield hr.init("vision/digits", home=home.root)
-    for experiment in tuple(ends.live.values()):
+    for experiment in tuple(ends.live):
         experiment.stop()
 
 

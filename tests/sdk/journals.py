@@ -100,4 +100,4 @@ def journals(home: Home) -> list[Journal]:
 
 def journal_of(experiment: hr.Experiment) -> Journal:
     """What this process has logged to the experiment."""
-    return journal(experiment._origin.home, experiment._writer.source)
+    return journal(experiment.origin.home, experiment._writer.source)

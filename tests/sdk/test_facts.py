@@ -42,7 +42,7 @@ def test_everything_has_a_default(create: Create) -> None:
     """The shortest call makes an untitled experiment."""
     created = journal_of(create()).created
     assert (created["name"], created["description"], created["params"], created["tags"]) == ("Untitled", "", {}, [])
-    assert created["author"] is None
+    assert created.get("author") is None
 
 
 def test_the_author_comes_from_the_project(home: Any) -> None:
@@ -62,7 +62,7 @@ def test_a_creation_of_any_size_is_kept(create: Create) -> None:
     for [more] in journal.of(Kind.PARAMETERS):
         kept.update(more)
     assert kept == params
-    assert journal.created["properties"] | dict(journal.of(Kind.PROPERTY)) == properties  # type: ignore[arg-type]
+    assert journal.created["properties"] | dict(journal.of(Kind.PROPERTY)) == properties
     assert journal.created["tags"] + [tag for added, _ in journal.of(Kind.TAGS) for tag in added] == tags
 
 

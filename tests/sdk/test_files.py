@@ -39,7 +39,7 @@ def content(experiment: hr.Experiment, payload: Any) -> bytes:
     """The bytes that a payload means."""
     if not isinstance(payload, dict):
         return payload if isinstance(payload, bytes) else payload.encode()
-    path = Path(experiment._origin.home.spool(experiment._writer.source), payload["file"])
+    path = Path(experiment.origin.home.spool(experiment._writer.source), payload["file"])
     data = path.read_bytes()
     facts = read_facts(str(path))
     assert facts is not None

@@ -26,7 +26,8 @@ class LineCutter:
 
     def feed(self, text: str, now_s: float) -> list[str]:
         """The lines that `text`, written at `now_s`, completes."""
-        if "\n" not in text and "\r" not in text:
+        returned = self._fragments and self._fragments[-1].endswith("\r")
+        if not returned and "\n" not in text and "\r" not in text:
             return self._hold(text)
         *whole, rest = self._take(text).split("\n")
         lines: list[str] = []

@@ -46,7 +46,7 @@ class Files(Handle):
         """
         if isinstance(artifact, str | os.PathLike):
             path = os.fspath(artifact)
-            for file, name in _found(path, destination, self._origin.home.root):
+            for file, name in _found(path, destination, self.origin.home.root):
                 self._keep_path(file, name, "artifact")
         elif hasattr(artifact, "read"):
             if destination is None:

@@ -39,7 +39,7 @@ class Handle:
     """What the groups of an experiment's calls share. Opens the journal, so it raises `HomeUnusable` when there can be none."""
 
     def __init__(self, origin: Origin, known: Known, first_events: FirstEvents | None = None) -> None:
-        self._origin: Final = origin
+        self.origin: Final = origin
         self._known: Final = known
         self._writer: Final = JournalWriter(origin.home, origin.project, origin.experiment, origin.facts, first_events)
         self._spool: Final = Spool(origin.home)
@@ -49,12 +49,12 @@ class Handle:
     @property
     def internal_id(self) -> str:
         """The experiment's id, known from the first moment and without any network: 32 hexadecimal digits."""
-        return self._origin.experiment
+        return self.origin.experiment
 
     @property
     def project(self) -> str:
         """The `workspace/name` of its project."""
-        return self._origin.project
+        return self.origin.project
 
     def _refuse(self, error: Exception) -> None:
         """A call could not be logged: raise `error`, or warn where that was asked for.
@@ -65,10 +65,10 @@ class Handle:
             if self._silent:
                 return
             told, self._stop_told = self._stop_told, True
-            if not told and self._origin.on_error == "raise":
+            if not told and self.origin.on_error == "raise":
                 raise error
             warn(str(error))
-        elif self._origin.on_error == "raise":
+        elif self.origin.on_error == "raise":
             raise error
         else:
             warn(str(error))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from headrace import ends, waiting
 from headrace.live.handle import Handle
@@ -54,9 +54,12 @@ class Life(Handle):
         return short
 
     def _ask_id(self, timeout_s: float, *, insist: bool = False) -> str | None:
-        if self._origin.direct:
-            return self._drain().claim_id()
-        home = self._origin.home
+        if self.origin.direct:
+            try:
+                return self._drain().short_id(self._writer.positions(), timeout_s)
+            except SaveError:
+                return None
+        home = self.origin.home
         return waiting.wait_for_id(home, self.internal_id, timeout_s, lambda: insist or waiting.agent_serves(home))
 
     @property
@@ -76,7 +79,7 @@ class Life(Handle):
         """
         checked = waiting.checked_stage(stage)
         writer = self._writer
-        if self._origin.direct and checked == "stored":
+        if self.origin.direct and checked == "stored":
             return self._drain().save(writer.positions(), timeout)
         return waiting.wait_for_agent(writer.home, self.internal_id, writer.source, writer.position, checked, timeout)
 
@@ -94,13 +97,13 @@ class Life(Handle):
         """Have everything shipped now. It is in the journal already; `durable` also waits until it survives a power loss."""
         if durable:
             self._writer.sync()
-        waiting.ask_agent(self._origin.home, self.internal_id)
+        waiting.ask_agent(self.origin.home, self.internal_id)
 
     def _drain(self) -> Direct:
         if self._direct_drain is None:
             from headrace.direct import Direct
 
-            self._direct_drain = Direct(self._origin.home, self._origin.store, self._origin.project, self.internal_id)
+            self._direct_drain = Direct(self.origin.home, self.origin.store, self.origin.project, self.internal_id)
         return self._direct_drain
 
     # -- The end ---------------------------------------------------------------------------------------------------------
@@ -112,7 +115,7 @@ class Life(Handle):
         """
         self._end(ends.Ending() if exc_tb is None else ends.Ending(Outcome.FAILED, str(exc_tb)))
 
-    def __enter__(self) -> Any:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -130,7 +133,7 @@ class Life(Handle):
             self._writer.abandon()
             return
         self._writer.close(ending.outcome, ending.detail)
-        if self._origin.direct and self._writer.closed:
+        if self.origin.direct and self._writer.closed:
             self._store_the_rest()
 
     def _before_end(self) -> None:
@@ -176,7 +179,7 @@ class Life(Handle):
     def __reduce__(self) -> tuple[Any, ...]:
         from headrace.attaching import reattach
 
-        origin = self._origin
+        origin = self.origin
         return reattach, (
             origin.home.root,
             origin.project,

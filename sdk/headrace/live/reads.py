@@ -32,7 +32,7 @@ class Reads(Life):
         from headrace.reading import StoredExperiment
         from headrace_proto.store.backend import open_store
 
-        origin = self._origin
+        origin = self.origin
         answered = origin.direct or waiting.agent_serves(origin.home)
         receipt = self.wait("stored", waiting.seconds("HEADRACE_READ_S", 5.0) if answered else 0.0)
         if not receipt.reached:
