@@ -58,15 +58,21 @@ class Finding(NamedTuple):
 
 def every_check(home: Home, store: str, nats: str, credentials: str | None, there: Running | None) -> Iterator[Finding]:
     """All findings, from the ground up."""
-    yield from python()
-    yield from extras()
-    yield from variables()
-    yield from folder(home)
-    yield from journals(home)
-    yield from store_reachable(store)
-    yield from stream(nats, credentials)
-    yield from agent(home, there)
-    yield from collector(there)
+    for what, findings in (
+        ("version", python()),
+        ("extras", extras()),
+        ("environment", variables()),
+        ("home", folder(home)),
+        ("journals", journals(home)),
+        ("store", store_reachable(store)),
+        ("broker", stream(nats, credentials)),
+        ("agent", agent(home, there)),
+        ("collector", collector(there)),
+    ):
+        try:
+            yield from findings
+        except OSError as error:  # of a home that the first check of it has named already, mostly
+            yield Finding(what, Verdict.BAD, f"it cannot be looked at: {error}", "see what is bad above")
 
 
 def python() -> Iterator[Finding]:

@@ -6,19 +6,21 @@ import json
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 JSON_HELP: Final = "Print JSON instead of text."
+PIPE_WIDTH: Final = 4_000
+"""Columns of what is no terminal: nothing is folded or cut for whoever reads it."""
 _KIB: Final = 1024.0
 
 
 def out() -> Console:
     """For what was asked for."""
-    return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    return Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
 
 
 def err() -> Console:
@@ -41,11 +43,18 @@ def _finite(data: Any) -> Any:
     return data
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: Sequence[str] = ()) -> Table:
-    """A table of plain cells; the columns in `numbers` are set to the right."""
+def table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    numbers: Sequence[str] = (),
+    folded: Sequence[str] = (),
+) -> Table:
+    """A table of plain cells. The columns in `numbers` are set to the right, those in `folded` give way when it is too wide."""
     made = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
     for name in columns:
-        made.add_column(name, justify="right" if name in numbers else "left", overflow="fold")
+        justify: Literal["left", "right"] = "right" if name in numbers else "left"
+        made.add_column(name, justify=justify, no_wrap=name not in folded, overflow="fold")
     for row in rows:
         made.add_row(*(_cell(value) for value in row))
     return made

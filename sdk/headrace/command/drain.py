@@ -91,7 +91,7 @@ def _reached(watch: Watch) -> tuple[int, int, int]:
 def _show(display: Progress, bars: dict[str, TaskID], watch: Watch) -> None:
     for source, now in watch.last.items():
         if source not in bars:
-            bars[source] = display.add_task(now.project, total=None, source=source[:8], files=0)
+            bars[source] = display.add_task("", total=None, source=source[:8], files=0)
         display.update(
             bars[source],
             total=max(now.journaled, 1),

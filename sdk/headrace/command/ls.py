@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Annotated, Any, Final
 
 import typer
+from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table
 
-from headrace.command.console import lasted, number, out, print_json, table, when
+from headrace.command.console import PIPE_WIDTH, lasted, number, out, print_json, table, when
 from headrace.command.find import open_for_reading
 from headrace.command.options import HomeOption, JsonOption, StoreOption
 from headrace.reading import StoredProject
@@ -15,8 +19,8 @@ from headrace_proto.store.backend import Store
 from headrace_proto.store.catalog import SYSTEM_CHANNELS, CatalogRow
 from headrace_proto.store.claims import projects
 
-METRICS_SHOWN: Final = 5
-"""Channels that get a column of their own: more do not fit a terminal; `--json` has all."""
+METRICS_MAX: Final = 12
+"""Metrics that may get a column of their own; `--json` has all."""
 
 
 def ls(
@@ -41,7 +45,8 @@ def ls(
     if json:
         print_json([row.model_dump(mode="json") for row in rows])
     else:
-        out().print(_experiments(rows))
+        console = out()
+        console.print(_experiments(rows, console))
 
 
 def _projects(store: Store, *, json: bool) -> None:
@@ -65,14 +70,20 @@ def _sorted(rows: list[CatalogRow], sort: str | None) -> list[CatalogRow]:
     return sorted(rows, key=lambda row: (name not in row.metrics, sign * row.metrics.get(name, 0.0)))
 
 
-def _experiments(rows: list[CatalogRow]) -> Any:
-    counts: dict[str, int] = {}
-    for row in rows:
-        for name in row.metrics:
-            if not name.startswith(SYSTEM_CHANNELS):
-                counts[name] = counts.get(name, 0) + 1
-    metrics = sorted(counts, key=lambda name: (-counts[name], name))[:METRICS_SHOWN]
-    columns = ("id", "name", "state", "created", "time", "tags", *metrics)
+def _experiments(rows: list[CatalogRow], console: Console) -> Table:
+    """As many metrics as fit beside what every experiment has, those that most experiments have first."""
+    counts = Counter(name for row in rows for name in row.metrics if not name.startswith(SYSTEM_CHANNELS))
+    metrics = sorted(counts, key=lambda name: (-counts[name], name))[:METRICS_MAX]
+    while True:
+        made = _table(rows, metrics)
+        wanted = Measurement.get(console, console.options.update(max_width=PIPE_WIDTH), made).maximum
+        if not metrics or wanted <= console.width:
+            return made
+        metrics.pop()
+
+
+def _table(rows: list[CatalogRow], metrics: list[str]) -> Table:
+    columns = ("id", "name", "state", "created", "time", *metrics, "tags")
     cells = (
         (
             row.id or row.experiment[:8],
@@ -80,9 +91,9 @@ def _experiments(rows: list[CatalogRow]) -> Any:
             row.state,
             when(row.created_at),
             lasted(row.created_at, row.finished_at),
-            ", ".join(row.tags),
             *(number(row.metrics[name]) if name in row.metrics else "" for name in metrics),
+            ", ".join(row.tags),
         )
         for row in rows
     )
-    return table(columns, cells, numbers=metrics)
+    return table(columns, cells, numbers=("time", *metrics), folded=("name", "tags"))

@@ -37,12 +37,12 @@ def invoke(arguments: Sequence[str]) -> int:
     """Run the command line `arguments`; the exit code. With `--debug` before the command's name errors show their traceback."""
     debug = _DEBUG in _before_command(arguments)
     try:
-        _app(_named(arguments))(args=list(arguments), prog_name="headrace")
-    except SystemExit as end:
-        return end.code if isinstance(end.code, int) else USAGE
-    except BrokenPipeError:  # `headrace ls | head`: who reads has seen enough
+        code = _ended(_app(_named(arguments)), list(arguments))
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # `headrace ls | head`: who reads has seen enough; typer and rich end with 1 as well
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return 1
     except KeyboardInterrupt:
         return INTERRUPTED
     except HeadraceError as error:
@@ -55,6 +55,14 @@ def invoke(arguments: Sequence[str]) -> int:
             raise
         print(f"headrace: {type(error).__name__}: {error} (headrace --debug ... shows where)", file=sys.stderr)
         return 1
+
+
+def _ended(app: typer.Typer, arguments: list[str]) -> int:
+    """Run the command line; typer ends every one with SystemExit."""
+    try:
+        app(args=arguments, prog_name="headrace")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else USAGE
     return 0
 
 

@@ -16,6 +16,7 @@ from headrace_proto.home import Home
 
 POINTS_MAX: Final = 2_000
 """Of a curve, in a terminal that is at most some hundred columns wide: more only costs time. `--json` has all points."""
+TICKS: Final = 6
 
 
 class Curve(NamedTuple):
@@ -73,9 +74,22 @@ def drawn(
     if not any(_thinned(curve, log=log) for curve in curves):
         raise InvalidValue("nothing to draw: the channels have no finite values")
     figure.label("step", "x")
+    ticks = _ticks([step for curve in curves for step in curve.steps])
+    figure.ruler("x").ticks(ticks, [f"{tick:g}" for tick in ticks])
     if log:
         figure.ruler("y").scale("log")
     return str(figure.build().string(not colors)).rstrip()
+
+
+def _ticks(steps: list[float]) -> list[float]:
+    """About six round steps."""
+    low, high = min(steps), max(steps)
+    if low == high:
+        return [low]
+    rough = (high - low) / TICKS
+    unit = 10.0 ** math.floor(math.log10(rough))
+    stride = next(unit * factor for factor in (1, 2, 5, 10) if unit * factor >= rough)
+    return [number * stride for number in range(math.ceil(low / stride), math.floor(high / stride) + 1)]
 
 
 def _terminal() -> tuple[int, int]:

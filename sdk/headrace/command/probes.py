@@ -62,30 +62,41 @@ def healthz(port: int) -> Answer | None:
 
 
 def broker(url: str, credentials: str | None = None) -> Broker:
-    """The broker at `url` and its streams, asked for at most BROKER_S."""
-    heard: list[str] = []
+    """The broker at `url` and its streams. One that refuses is not waited for, one that is silent at most BROKER_S."""
     try:
-        return asyncio.run(asyncio.wait_for(_asked(url, credentials, heard), BROKER_S))
+        return asyncio.run(asyncio.wait_for(_asked(url, credentials), BROKER_S))
     except TimeoutError:
-        return Broker(url, heard[-1] if heard else f"it does not answer within {BROKER_S:.0f} s")
+        return Broker(url, f"it does not answer within {BROKER_S:.0f} s")
     except (HeadraceError, OSError) as error:
         return Broker(url, str(error))
 
 
-async def _asked(url: str, credentials: str | None, heard: list[str]) -> Broker:
+async def _asked(url: str, credentials: str | None) -> Broker:
     from nats.errors import Error
 
     from headrace.service.broker import connect
 
-    client = await connect(url, name="headrace-status", credentials=credentials, on_event=heard.append)
+    refused: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    def heard(event: str) -> None:
+        if not refused.done():
+            refused.set_result(event)
+
+    connecting = asyncio.ensure_future(connect(url, name="headrace-status", credentials=credentials, on_event=heard))
     try:
-        version = str(client.connected_server_version)
+        await asyncio.wait((connecting, refused), return_when=asyncio.FIRST_COMPLETED)
+        if not connecting.done():
+            return Broker(url, refused.result().removeprefix("broker: "))
+        client = connecting.result()
         try:
-            return Broker(url, "", version, await _streams(client))
+            return Broker(url, "", str(client.connected_server_version), await _streams(client))
         except Error as error:
-            return Broker(url, f"JetStream does not answer: {error}", version)
+            return Broker(url, f"JetStream does not answer: {error}")
+        finally:
+            await client.close()
     finally:
-        await client.close()
+        connecting.cancel()
+        await asyncio.wait((connecting,))
 
 
 async def _streams(client: Any) -> tuple[StreamState, ...]:

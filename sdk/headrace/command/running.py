@@ -53,7 +53,10 @@ def log_file(home: Home, part: str) -> str:
 
 def serving_pid(home: Home) -> int | None:
     """The process id of the `up` that serves the home (or is starting), if any. Not to be asked by that process itself."""
-    return lock.holder(lock_file(home))
+    try:
+        return lock.holder(lock_file(home))
+    except OSError:  # no folder, or not ours: whoever needs the home says so
+        return None
 
 
 def running(home: Home) -> Running | None:

@@ -7,6 +7,7 @@ nothing: the order only spares the next start some work.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import sys
@@ -18,6 +19,7 @@ from headrace.command import signals
 from headrace.command.child import Child
 from headrace.command.probes import answers
 from headrace.command.running import Running
+from headrace.service.broker import connect, ensure_streams
 from headrace.service.nats_server import NatsServer
 from headrace.service.ports import free_port
 from headrace_proto.errors import HeadraceError
@@ -73,6 +75,9 @@ class Stack:
         """Start all; return when each has answered. Raises `StartFailed`, or `Stopped` when a signal came first."""
         signals.block(_SIGNALS)
         self._start(self.nats)
+        asyncio.run(
+            _make_streams(self.server.url)
+        )  # else the agent's first frames are refused while the collector starts
         self._start(self.collector, self.agent)
 
     def _start(self, *children: Child) -> None:
@@ -132,6 +137,14 @@ class Stack:
                 self._tell(f"{child.name} does not stop: killing it")
                 child.kill()
         return True
+
+
+async def _make_streams(url: str) -> None:
+    client = await connect(url, name="headrace-up", on_event=lambda _: None)
+    try:
+        await ensure_streams(client.jetstream())
+    finally:
+        await client.close()
 
 
 def _ours(command: str, metrics_port: int, **flags: str) -> list[str]:

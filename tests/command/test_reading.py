@@ -1,0 +1,143 @@
+"""`headrace ls`, `show` and `plot` over a store of three experiments."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import headrace as hr
+
+PROJECT = "vision/digits"
+Said = Callable[..., str]
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A store with two finished experiments of a project, and one failed of another, written without any other process."""
+    folder = tmp_path_factory.mktemp("filled")
+    model = folder / "model.npz"
+    np.savez(model, weights=np.ones(3))
+    for number, rate in enumerate((0.1, 0.01)):
+        with _project(folder, PROJECT).create_experiment(
+            name=f"mlp [{number}]", params={"lr": rate}, tags=["baseline", f"n{number}"], properties={"kind": "mlp"}
+        ) as experiment:
+            for step in range(50):
+                experiment.log_metric("loss", step, rate / (step + 1))
+            experiment.log_metric("odd", 0, float("nan"))
+            experiment.log_text("notes", "one\ntwo")
+            experiment.log_artifact(str(model), "model.npz")
+    failed = _project(folder, "vision/faces").create_experiment(name="broken")
+    failed.stop("the loss is not finite")
+    return str(folder / "store")
+
+
+def _project(folder: Path, name: str) -> hr.Project:
+    return hr.init(name, home=str(folder / "home"), store=str(folder / "store"), direct=True)
+
+
+def test_ls_lists_projects(said: Said, filled: str) -> None:
+    """Without a project each project is a line, with its key and how many experiments it has."""
+    assert json.loads(said("ls", "--store", filled, "--json")) == [
+        {"name": "vision/digits", "key": "DIG", "experiments": 2},
+        {"name": "vision/faces", "key": "FAC", "experiments": 1},
+    ]
+    assert "vision/digits" in said("ls", "--store", filled)
+
+
+def test_ls_lists_experiments_with_their_last_values(said: Said, filled: str) -> None:
+    """With a project each experiment is a line: id, name as it was given, state, tags, last values."""
+    lines = [line for line in said("ls", PROJECT, "--store", filled).splitlines() if "DIG-" in line]
+    assert len(lines) == 2
+    for words in ("DIG-1", "mlp [0]", "succeeded", "baseline, n0", "0.002"):
+        assert words in lines[0]
+
+
+def test_ls_selects_and_sorts(said: Said, filled: str) -> None:
+    """--state and --tag select, --sort orders by a metric, `-` before its name from high to low."""
+
+    def ids(*flags: str) -> list[str]:
+        return [row["id"] for row in json.loads(said("ls", PROJECT, "--store", filled, "--json", *flags))]
+
+    assert ids("--sort", "loss") == ["DIG-2", "DIG-1"]
+    assert ids("--sort=-loss") == ["DIG-1", "DIG-2"]
+    assert ids("--tag", "baseline", "--tag", "n1") == ["DIG-2"]
+    assert ids("--state", "failed") == []
+
+
+def test_json_is_strict(said: Said, filled: str) -> None:
+    """A NaN is null: every JSON reader takes what we print."""
+    text = said("ls", PROJECT, "--store", filled, "--json")
+    rows = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert rows[0]["metrics"]["odd"] is None
+
+
+def test_show_shows_everything(said: Said, filled: str) -> None:
+    """Parameters, properties, tags, channels, files and sources of an experiment are on its page."""
+    text = said("show", "DIG-1", "--store", filled)
+    for words in ("mlp [0]", "lr = 0.1", "kind = mlp", "baseline", "loss", "numeric", "one⏎two", "model.npz", "owner"):
+        assert words in text
+
+
+def test_show_finds_any_id_in_any_project(said: Said, filled: str) -> None:
+    """The short id, the internal id and the beginning of that mean the same experiment, wherever it is."""
+    internal = json.loads(said("show", "FAC-1", "--store", filled, "--json"))["internal_id"]
+    for wanted in (internal, internal[:12]):
+        assert json.loads(said("show", wanted, "--store", filled, "--json"))["id"] == "FAC-1"
+    assert (
+        json.loads(said("show", "FAC-1", "--store", filled, "--json", "--project", "vision/faces"))["state"] == "failed"
+    )
+
+
+def test_show_says_why_it_failed(said: Said, filled: str) -> None:
+    """A failed experiment's page ends with what made it fail."""
+    assert "the loss is not finite" in said("show", "FAC-1", "--store", filled)
+
+
+def test_plot_draws_curves(said: Said, filled: str) -> None:
+    """Curves of several experiments are drawn with a legend, in the size asked for, without colors where there is no terminal."""
+    text = said("plot", "DIG-1,DIG-2", "loss", "--store", filled, "--width", "60", "--height", "12", "--log")
+    assert "DIG-1 loss" in text
+    assert "DIG-2 loss" in text
+    assert "\x1b" not in text
+    assert len(text.splitlines()) == 12
+
+
+def test_plot_gives_all_points_as_json(said: Said, filled: str) -> None:
+    """--json has every point of every curve."""
+    curves = json.loads(said("plot", "DIG-1,DIG-2", "loss", "--store", filled, "--json"))
+    assert [curve["label"] for curve in curves] == ["DIG-1 loss", "DIG-2 loss"]
+    assert curves[1]["steps"] == list(range(50))
+    assert curves[1]["values"][1] == pytest.approx(0.005)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("show", "DIG-99"), "no experiment 'DIG-99'"),
+        (("show", "DIG-1", "--project", "vision/faces"), "no experiment 'DIG-1'"),
+        (("ls", "vision/none"), "there is: vision/digits, vision/faces"),
+        (("ls", "digits"), "must be 'workspace/name'"),
+        (("plot", "DIG-1", "lss"), "lss"),
+        (("plot", "DIG-1", "odd"), "no finite values"),
+    ],
+)
+def test_mistakes_are_one_line(
+    refused: Callable[..., str], filled: str, arguments: tuple[str, ...], words: str
+) -> None:
+    """What is not there is named, with what there is instead, in one line and without a traceback."""
+    assert words in refused(*arguments, "--store", filled)
+
+
+def test_unknown_store_is_one_line(refused: Callable[..., str]) -> None:
+    """A store's protocol that nobody knows is named."""
+    assert "nowhere" in refused("ls", "--store", "nowhere://bucket")
+
+
+def test_empty_store_is_no_mistake(said: Said, store: str) -> None:
+    """A store without projects lists none."""
+    assert json.loads(said("ls", "--store", store, "--json")) == []
+    assert "no projects" in said("ls", "--store", store)
