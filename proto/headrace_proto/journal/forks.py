@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import Protocol
 from weakref import WeakSet
 
-if TYPE_CHECKING:
-    from headrace_proto.journal.writer import JournalWriter
+
+class Forkable(Protocol):
+    """What a writer does for a fork."""
+
+    def hold(self, timeout_s: float) -> bool:
+        """Keep every thread out; False if that could not be had in time."""
+        ...
+
+    def let_go_of_lock(self) -> None:
+        """Let threads in again, in the parent."""
+        ...
+
+    def forked(self) -> None:
+        """Begin anew, in the child."""
+        ...
+
 
 _FORK_WAIT_S = 0.5
 """How long a fork waits for a call in another thread; such a call lasts microseconds, unless this very thread is inside it."""
 
-_writers: WeakSet[JournalWriter] = WeakSet()
-_held: list[JournalWriter] = []
+_writers: WeakSet[Forkable] = WeakSet()
+_held: list[Forkable] = []
 
 
-def watch(writer: JournalWriter) -> None:
+def watch(writer: Forkable) -> None:
     """Take care of `writer` at every fork, as long as it lives."""
     if not _writers:
         _register()

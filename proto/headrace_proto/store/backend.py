@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from importlib import resources
 from typing import TYPE_CHECKING, BinaryIO, Final, Protocol
 
-from headrace_proto.errors import Corrupt, FormatUnknown, InvalidName, MissingExtra, StoreUnsuitable, UnknownStore
+from headrace_proto.errors import Corrupt, FormatUnknown, MissingExtra, StoreUnsuitable, UnknownStore
 from headrace_proto.ids import random_id
 from headrace_proto.store import layout
 
@@ -74,13 +74,6 @@ class Store(Protocol):
 
     def url_of(self, path: str) -> str:
         """The object's address for other tools: a plain path for files, a URL for others."""
-
-
-def checked_path(path: str) -> str:
-    """`path`, if it can mean nothing but an object below the root; else `InvalidName`."""
-    if not path or "\\" in path or "\0" in path or any(part in ("", ".", "..") for part in path.split("/")):
-        raise InvalidName(f"{path!r} is no path in a store: parts, each with a name, separated by '/'")
-    return path
 
 
 def open_store(url: str, *, writable: bool = True) -> Store:

@@ -242,3 +242,10 @@ def piece_file(project: str, experiment: str, source: str, file: str, offset: in
 def piece_offset(name: str) -> int | None:
     """The offset that the name of a piece means; None for any other name."""
     return int(name) if _OFFSET.fullmatch(name) else None
+
+
+def checked_path(path: str) -> str:
+    """`path`, if it can mean nothing but an object below the root; else `InvalidName`."""
+    if not path or "\\" in path or "\0" in path or any(part in ("", ".", "..") for part in path.split("/")):
+        raise InvalidName(f"{path!r} is no path in a store: parts, each with a name, separated by '/'")
+    return path

@@ -15,8 +15,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from headrace_proto.ids import random_id
-from headrace_proto.store.backend import checked_path
-from headrace_proto.store.layout import TEMPORARY
+from headrace_proto.store.layout import TEMPORARY, checked_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

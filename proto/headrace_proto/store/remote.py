@@ -25,7 +25,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from headrace_proto.errors import StoreUnsuitable, UnknownStore
 from headrace_proto.limits import MIB
-from headrace_proto.store.backend import checked_path
+from headrace_proto.store.layout import checked_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

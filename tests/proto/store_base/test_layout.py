@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from headrace_proto.errors import InvalidName
 from headrace_proto.store import layout
-from headrace_proto.store.backend import checked_path
+from headrace_proto.store.layout import checked_path
 
 PROJECT, EXPERIMENT, SOURCE = "vision/digits", "e" * 32, "a" * 32
 _numbers = st.integers(0, 10**20 - 1)
