@@ -21,10 +21,13 @@ from nats.aio.msg import Msg
 from headrace.service.broker import connect
 from headrace_agent.backoff import Backoff
 from headrace_agent.uplink import Full, NoStream, NotConnected, Receipt, Refused, TooLarge, Unknown, UplinkError
+from headrace_proto.limits import KIB
 
 ANSWER_S_MAX: Final = 10.0
 """A change of leader in a cluster of three stalled acknowledgements for up to 7.5 s."""
 CLOSE_S_MAX: Final = 2.0
+UNWRITTEN_BYTES: Final = 256 * KIB
+UNWRITTEN_LOOK_S: Final = 0.001
 _IDENTITY: Final = "Nats-Msg-Id"
 _NO_RESPONDERS: Final = "503"
 _UNAVAILABLE: Final = 503
@@ -118,9 +121,7 @@ class NatsUplink:
 
     async def publish(self, subject: str, data: bytes, identity: str) -> asyncio.Future[Receipt]:
         """Send `data` and return the future of its receipt."""
-        client = self._client
-        if client is None or not client.is_connected:  # else nats-py would keep it, and send it after we gave up on it
-            raise NotConnected("there is no link to the broker")
+        client = await self._writable()
         future, reply = self._expect_answer()
         try:
             await client.publish(subject, data, reply=reply, headers={_IDENTITY: identity})
@@ -131,6 +132,15 @@ class NatsUplink:
             future.cancel()
             raise Unknown(f"publishing failed: {error}") from error
         return future
+
+    async def _writable(self) -> Client:
+        """The client, once it has written what it was given. nats-py keeps what it cannot write, and writes it after it has
+        connected again: by then we have given up on it, and it would arrive before what is sent again."""
+        while (client := self._client) is not None and client.is_connected:
+            if client.pending_data_size <= UNWRITTEN_BYTES:
+                return client
+            await asyncio.sleep(UNWRITTEN_LOOK_S)
+        raise NotConnected("there is no link to the broker")
 
     def _expect_answer(self) -> tuple[asyncio.Future[Receipt], str]:
         loop = asyncio.get_running_loop()

@@ -8,13 +8,16 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import pytest
+
+from headrace.service import broker
 from headrace.service.broker import ensure_streams
 from headrace.service.nats_server import NatsServer
 from headrace_agent.agent import Agent
 from headrace_agent.nats_uplink import NatsUplink
 from headrace_agent.settings import AgentSettings
 from headrace_proto import subjects
-from headrace_proto.events import Outcome
+from headrace_proto.events import ChannelType, Kind, Outcome
 from headrace_proto.home import Home
 from tests.agent.conftest import Serve, log_points, new_writer, points_of, until
 from tests.agent.far_end import FarEnd
@@ -68,6 +71,28 @@ async def test_a_link_that_breaks_again_and_again_loses_nothing(
             await until(lambda: far.watermark(writer.source) == writer.position, "all bytes arrived")
             assert points_of(far.bytes[writer.source]) == list(range(5 * MANY // 2))
         writer.close(Outcome.SUCCEEDED)
+
+
+async def test_a_half_open_link_is_given_up(
+    home: Home, nats_server: NatsServer, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connection that swallows nothing and answers nothing, its buffers full of our bytes, is replaced by a new one."""
+    monkeypatch.setattr(broker, "PING_INTERVAL_S", 0.3)
+    monkeypatch.setattr(broker, "UNTAKEN_S_MAX", 0.5)
+    async with FarEnd(nats_server.url) as far, Proxy(nats_server.url) as proxy:
+        async with serve(uplink=NatsUplink(proxy.url, name="agent")):
+            writers = [new_writer(home) for _ in range(4)]
+            for writer in writers:
+                log_points(writer, 10)
+            await until(lambda: all(far.watermark(w.source) == w.position for w in writers), "the link works")
+            proxy.freeze()
+            for writer in writers:
+                for _ in range(60):  # nothing that could be compressed
+                    writer.channel_event(Kind.TEXT, "noise", ChannelType.TEXT, None, 0, os.urandom(60_000))
+            await until(lambda: proxy.connections >= 2, "a new connection is made")
+            await until(lambda: all(far.watermark(w.source) == w.position for w in writers), "all bytes arrived")
+        for writer in writers:
+            writer.close(Outcome.SUCCEEDED)
 
 
 async def test_an_agent_killed_in_the_middle_goes_on_where_the_store_is(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from contextlib import suppress
 from types import TracebackType
 from typing import Self
@@ -17,7 +18,8 @@ class Proxy:
     `silent`: nothing is read from either side, so that both find a dead link behind a living socket.
     `deaf`: what the server says is thrown away; what the client says still arrives. A connection that was deaf has to be `cut`
     before it is of use again, because its client has missed part of the server's sentences.
-    `closed`: new connections are refused.
+    `closed`: new connections are refused. `freeze`: the connections that exist are silent for ever, new ones are not, as after a
+    router forgot a connection.
     """
 
     def __init__(self, upstream: str) -> None:
@@ -36,7 +38,11 @@ class Proxy:
         self.bytes_down = 0
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
+        listener = socket.create_server(("127.0.0.1", 0))
+        listener.setsockopt(
+            socket.SOL_SOCKET, socket.SO_RCVBUF, _BLOCK
+        )  # what nobody reads is soon felt by who writes it
+        self._server = await asyncio.start_server(self._connected, sock=listener)
         return self
 
     async def __aexit__(
@@ -65,6 +71,12 @@ class Proxy:
     def silent(self, value: bool) -> None:
         (self._flows.clear if value else self._flows.set)()
 
+    def freeze(self) -> None:
+        """Let nothing move any more on the connections that exist."""
+        self._flows.clear()
+        self._flows = asyncio.Event()
+        self._flows.set()
+
     def cut(self) -> None:
         """Reset every connection."""
         for writer in list(self._writers):
@@ -90,11 +102,12 @@ class Proxy:
             task.add_done_callback(self._tasks.discard)
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, up: bool) -> None:
+        flows = self._flows
         with suppress(OSError):
             while True:
-                await self._flows.wait()
+                await flows.wait()
                 block = await reader.read(_BLOCK)
-                await self._flows.wait()
+                await flows.wait()
                 if not block:
                     break
                 if up:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import socket
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
@@ -21,8 +22,11 @@ if TYPE_CHECKING:
 
     from nats.js import JetStreamContext
 
-PING_INTERVAL_S: Final = 5
-"""With two unanswered pings a dead link is found within 10 s; the client's own default needs 4 minutes."""
+PING_INTERVAL_S: Final = 3
+"""A dead link is found when a third ping is due and two are unanswered, after 9 s; the client's own default needs 4 minutes."""
+UNTAKEN_S_MAX: Final = 8.0
+"""The kernel ends a connection whose other end has not taken our bytes for so long. Before it connects again nats-py waits until
+the old connection is closed, which one with unsent bytes never is (tried: no new connection within 60 s, and no callback)."""
 RECONNECT_S_MAX: Final = 10.0
 _SCHEMES: Final = ("nats", "tls", "ws", "wss")
 
@@ -52,8 +56,8 @@ async def connect(
     """
     servers = _checked_servers(url)
     identity = _identity(credentials)
-    events = _Events(on_event)
     client = Client()
+    events = _Events(client, on_event)
     connecting = asyncio.ensure_future(
         client.connect(
             servers,
@@ -76,6 +80,7 @@ async def connect(
         await _give_up(client, connecting)
         raise
     connecting.result()
+    _end_when_untaken(client)
     return client
 
 
@@ -123,7 +128,8 @@ def _next_server(servers: list[Server], _: dict[str, Any]) -> tuple[Server | Non
 class _Events:
     """The client's callbacks. All are set: its defaults print tracebacks."""
 
-    def __init__(self, on_event: Callable[[str], None]) -> None:
+    def __init__(self, client: Client, on_event: Callable[[str], None]) -> None:
+        self._client = client
         self._on_event = on_event
         self._last = ""
 
@@ -139,10 +145,18 @@ class _Events:
         self._tell("broker: disconnected; what is logged waits in the journals")
 
     async def reconnected(self) -> None:
+        _end_when_untaken(self._client)
         self._tell("broker: connected again")
 
     async def closed(self) -> None:
         self._tell("broker: connection closed")
+
+
+def _end_when_untaken(client: Client) -> None:
+    writer = getattr(client._transport, "_io_writer", None)  # noqa: SLF001 - nats-py offers no other way to its socket
+    connection = writer.get_extra_info("socket") if writer is not None else None
+    if connection is not None:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(UNTAKEN_S_MAX * 1000))
 
 
 def stream_configs(
