@@ -1,7 +1,7 @@
 """Joining an experiment that another process, or this one, has begun.
 
-HEADRACE_EXPERIMENT names the experiment that a process inherits: its id, its project, its owner's source and its home, each
-behind a '|'. `create_experiment` sets it for the children of a process; only `attach` reads it.
+HEADRACE_EXPERIMENT names the experiment that a process inherits: its id, its project, its owner's source, its home, its store, and
+"direct" or nothing, with '|' between them. `create_experiment` sets it for the children of a process; only `attach` reads it.
 """
 
 from __future__ import annotations
@@ -30,17 +30,26 @@ class Inherited(NamedTuple):
     project: str
     source: str
     home: str
+    store: str
+    direct: str
+
+    @classmethod
+    def of(cls, origin: Origin, source: str) -> Inherited:
+        """What the children of a process are told that logs to `origin`."""
+        return cls(
+            origin.experiment, origin.project, source, origin.home.root, origin.store, "direct" if origin.direct else ""
+        )
 
     def __str__(self) -> str:
-        return "|".join(self)
+        return "|".join(part.replace("%", "%25").replace("|", "%7C") for part in self)
 
 
 def inherited() -> Inherited | None:
     """The experiment that this process inherits, if it does."""
-    parts = os.environ.get(VARIABLE, "").split("|", 3)
+    parts = os.environ.get(VARIABLE, "").split("|")
     if len(parts) != len(Inherited._fields) or not is_id(parts[0]):
         return None
-    return Inherited(*parts)
+    return Inherited(*(part.replace("%7C", "|").replace("%25", "%") for part in parts))
 
 
 def attach(
@@ -61,7 +70,15 @@ def attach(
     given = inherited()
     if given is not None and internal_id in (None, given.experiment):
         return attach_to(
-            Home(given.home), given.project, given.experiment, given.source, owner=owner, rank=rank, label=label
+            Home(given.home),
+            given.project,
+            given.experiment,
+            given.source,
+            owner=owner,
+            rank=rank,
+            label=label,
+            store=given.store,
+            direct=given.direct == "direct",
         )
     if internal_id is None:
         raise ExperimentNotFound(

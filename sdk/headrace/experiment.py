@@ -84,8 +84,7 @@ class Experiment(Series, Facts, Files, Reads, Life):
         """Name this experiment to the processes that this one starts, until it ends."""
         from headrace.attaching import VARIABLE, Inherited
 
-        origin = self.origin
-        self._inherited = str(Inherited(self.internal_id, origin.project, self._writer.source, origin.home.root))
+        self._inherited = str(Inherited.of(self.origin, self._writer.source))
         self._inherited_before = os.environ.get(VARIABLE)
         os.environ[VARIABLE] = self._inherited
 

@@ -9,6 +9,7 @@ import pickle
 import signal
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -173,6 +174,17 @@ def test_a_child_process_attaches_to_what_it_inherits(create: Create, home: Home
     assert journal_of(experiment).outcome is None
 
 
+def test_an_inheritance_says_everything(tmp_path: Path) -> None:
+    """Home, store and mode, whatever characters are in them."""
+    home = Home(tmp_path / "100%|home")
+    project = hr.init("a/b", home=home.root, store=f"{tmp_path}/st%7Core", direct=True)
+    with project.create_experiment(upload_source_files=[], git_info=False) as experiment:
+        given = attaching.inherited()
+        assert given == attaching.Inherited.of(experiment.origin, experiment._writer.source)
+        assert given is not None
+        assert (given.home, given.store, given.direct) == (home.root, f"{tmp_path}/st%7Core", "direct")
+
+
 def test_creating_never_attaches_by_accident(create: Create, home: Home, run_script: Run) -> None:
     """An inherited variable means nothing to `create_experiment`: an unrelated child has an experiment of its own."""
     experiment = create()
@@ -242,7 +254,7 @@ def test_an_experiment_of_another_node_is_attached_through_its_project(project: 
 
 def test_a_damaged_inheritance_is_none(project: hr.Project, monkeypatch: pytest.MonkeyPatch) -> None:
     """A variable that somebody else has set is no experiment."""
-    for value in ("", "x", "a|b|c|d", "|||"):
+    for value in ("", "x", "a|b|c|d|e|f", "|||||"):
         monkeypatch.setenv(attaching.VARIABLE, value)
         with pytest.raises(ExperimentNotFound):
             hr.attach()

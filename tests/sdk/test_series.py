@@ -208,8 +208,14 @@ def test_a_lone_surrogate_does_not_stop_a_text(experiment: hr.Experiment) -> Non
 
 def test_reset_hides_what_came_before(experiment: hr.Experiment) -> None:
     """A reset names the channel; which points it hides is decided by its time."""
+    experiment.log_metric("loss", 0.5)
+    experiment.log_text("notes", "hello")
     experiment.reset_log("loss")
-    assert journal_of(experiment).of(Kind.RESET) == [["loss"]]
+    experiment.reset_log("notes")
+    assert experiment.get_logs() == {}
+    experiment.log_metric("loss", 0.25)
+    assert experiment.get_logs() == {"loss": 0.25}
+    assert journal_of(experiment).of(Kind.RESET) == [["loss"], ["notes"]]
 
 
 def test_the_other_names_of_the_calls(experiment: hr.Experiment) -> None:

@@ -283,6 +283,11 @@ class JournalWriter(Tape):
             self._release()
         return {**found, **self._second.latest()} if self._second is not None else found
 
+    def forget(self, name: str) -> None:
+        """Have no last value of a channel until it is logged to again."""
+        self.latest()
+        self._earlier.pop(name, None)
+
     # -- Life ------------------------------------------------------------------------------------------------------------
 
     def sync(self) -> None:

@@ -184,6 +184,8 @@ class Series(Handle):
     def reset_log(self, name: str) -> None:
         """Hide everything that was logged to the channel up to now, by whichever process; it may be logged to anew."""
         self._event(Kind.RESET, names.channel_name(name))
+        self._known.others.pop(name, None)
+        self._writer.forget(name)
 
     def _log_payload(
         self,
