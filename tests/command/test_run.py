@@ -172,3 +172,24 @@ def test_progress_is_shown_in_a_terminal(home: Home, trainer: str) -> None:
     assert child.wait(60) == 0
     os.close(controller)
     assert re.search(r"([\d.]+ [KM]iB) of \1 stored", shown.decode())
+
+
+def test_program_left_in_the_background_is_not_waited_for(headrace: Headrace, home: Home, store: str) -> None:
+    """A program that goes on logging after the command has ended keeps `run` only until what it had logged by then is stored."""
+    logs_on = (
+        "import os, signal, sys, headrace as hr\n"
+        "exp = hr.init('work/run').create_experiment()\n"
+        "exp.log_metric('loss', 0, 0.5)\n"
+        "print(os.getpid(), flush=True); sys.stdout = None; os.close(1); os.close(2)\n"
+        "signal.sigwait([signal.SIGTERM])"
+    )
+    script = Path(home.root) / "on.py"
+    script.write_text(logs_on)
+    line = f"{sys.executable} {script} > {script}.pid & until [ -s {script}.pid ]; do :; done; cat {script}.pid"
+    done = headrace("run", "--store", store, "bash", "-c", line)
+    try:
+        assert done.returncode == 0
+        assert "running" in done.stderr
+        assert StoredProject(store, "work/run").get_experiment("RUN-1").metrics == {"loss": 0.5}
+    finally:
+        os.kill(int(done.stdout), signal.SIGKILL)

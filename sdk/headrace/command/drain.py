@@ -25,38 +25,53 @@ class Logged(NamedTuple):
 
 
 class Watch:
-    """The sources that appeared in a home since `since_ns`. Look often: an agent deletes the journals that are stored."""
+    """The sources that have appeared in a home since this was made: of programs, and the agent's own of the same experiments.
+
+    Look often: the agent deletes a journal as soon as all of it is stored, and that is how its source is seen to be done.
+    """
 
     def __init__(self, home: Home) -> None:
         self._home = home
         self._before = frozenset(sources(home))
-        self._others: set[str] = set()
+        self._goals: dict[str, int] | None = None
         self.last: dict[str, Position] = {}
         """The newest position of each."""
         self.gone: set[str] = set()
-        """Those whose journals the agent has deleted: all of it is stored."""
+        """Those whose journals are deleted."""
 
     def look(self) -> None:
         """See which are there, and how far each is."""
-        for source in {*sources(self._home), *self.last} - self._before - self._others - self.gone:
+        new = set(sources(self._home)) - self._before if self._goals is None else set()
+        for source in (new | self.last.keys()) - self.gone:
             now = position(self._home, source)
             if now is None and source in self.last:
                 self.gone.add(source)
-            elif isinstance(now, Position) and now.of_program:
-                self.last[source] = now
             elif isinstance(now, Position):
-                self._others.add(source)
+                self.last[source] = now
+
+    def command_ended(self) -> None:
+        """From now on nothing new is looked for. A program that still lives (another's, or one left in the background) is waited
+        for only up to where it is now."""
+        self.look()
+        here = {source: now for source, now in self.last.items() if source not in self.gone}
+        live = {now.experiment for now in here.values() if now.alive and now.of_program}
+        self._goals = {source: now.journaled for source, now in here.items() if now.experiment in live}
 
     @property
-    def waiting(self) -> list[Position]:
-        """The sources that the store does not hold all of yet."""
-        return [now for source, now in self.last.items() if source not in self.gone and not now.done]
+    def waiting(self) -> list[str]:
+        """The sources that the store does not hold all of yet, as far as it is known."""
+        goals = self._goals or {}
+        return [
+            source
+            for source, now in self.last.items()
+            if source not in self.gone and (source not in goals or now.stored < goals[source])
+        ]
 
     @property
     def experiments(self) -> list[Logged]:
-        """What was logged to, in the order of the first event."""
+        """What programs have logged to, in the order of the first event."""
         by_age = sorted(self.last.values(), key=lambda now: now.created_ns)
-        return list(dict.fromkeys(Logged(now.project, now.experiment) for now in by_age))
+        return list(dict.fromkeys(Logged(now.project, now.experiment) for now in by_age if now.of_program))
 
     def stored(self, source: str) -> int:
         """How much of a source the store holds."""
@@ -66,7 +81,7 @@ class Watch:
 
 def drain(watch: Watch, console: Console, *, patience_s: float, hopeless: Callable[[], bool]) -> bool:
     """Wait until all is stored. False when nothing more was stored for `patience_s`, or when `hopeless()`."""
-    watch.look()
+    watch.command_ended()
     with _display(console) as display:
         bars: dict[str, TaskID] = {}
         progress_s, reached = time.monotonic(), _reached(watch)
@@ -84,19 +99,20 @@ def drain(watch: Watch, console: Console, *, patience_s: float, hopeless: Callab
 
 def _reached(watch: Watch) -> tuple[int, int, int]:
     """A value that changes whenever the store has come further."""
-    files = sum(now.files for now in watch.waiting)
+    files = sum(now.files for now in watch.last.values())
     return sum(watch.stored(source) for source in watch.last), files, len(watch.gone)
 
 
 def _show(display: Progress, bars: dict[str, TaskID], watch: Watch) -> None:
     for source, now in watch.last.items():
         if source not in bars:
-            bars[source] = display.add_task("", total=None, source=source[:8], files=0)
+            bars[source] = display.add_task("", total=None, source=source[:8], role="", files=0)
         display.update(
             bars[source],
             total=max(now.journaled, 1),
             completed=watch.stored(source),
             description=now.short_id or now.experiment[:8],
+            role=now.role,
             files=0 if source in watch.gone else now.files,
         )
 
@@ -112,7 +128,7 @@ class _Stored(ProgressColumn):
 
 def _display(console: Console) -> Progress:
     columns = (
-        TextColumn("[bold]{task.description}[/] {task.fields[source]}"),
+        TextColumn("[bold]{task.description}[/] {task.fields[role]} {task.fields[source]}"),
         BarColumn(),
         _Stored(),
         TimeElapsedColumn(),

@@ -42,12 +42,6 @@ class Position(NamedTuple):
         return max(self.journaled - self.stored, 0)
 
     @property
-    def done(self) -> bool:
-        """Whether its program closed it and the store holds all of it. One that was killed is done when its journal is gone:
-        before that the store does not know of its end."""
-        return self.closed and self.lag == 0 and self.files == 0
-
-    @property
     def of_program(self) -> bool:
         """False for the agent's own sources of hardware values."""
         return self.role != Role.SYSTEM
