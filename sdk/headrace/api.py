@@ -27,7 +27,7 @@ def init(
 
     Raises:
         InvalidName: `name` is not of that form.
-        UnknownStore: `store` has a protocol that is not known.
+        UnknownStore: with `direct`, `store` has a protocol that is not known. (Otherwise the first read says so.)
     """
     place = Home(home)
     url = store_url(os.fspath(store) if store is not None else None, place)

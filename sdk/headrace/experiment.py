@@ -57,6 +57,7 @@ class Experiment(Series, Facts, Files, Reads, Life):
 
         super().__init__(origin, known, first_events)
         self._handle_exceptions: Final = capture.exceptions
+        self._process: Final = os.getpid()  # a forked child has nothing to say of the code
         self._inquiry: Inquiry | None = None
         self._git: dict[str, Any] = {}
         self._releases: list[Callable[[], None]] = []
@@ -126,7 +127,7 @@ class Experiment(Series, Facts, Files, Reads, Life):
         for release in self._releases:
             release()
         self._releases = []
-        if self._inquiry is not None:
+        if self._inquiry is not None and self._process == os.getpid():
             answer = self._inquiry.answer()
             self._inquiry.close()
             self._inquiry = None

@@ -107,7 +107,7 @@ def test_saving_again_stores_nothing_twice(create: Create) -> None:
     """Only what is new since the watermark."""
     experiment = create()
     experiment.log_metric("loss", 1, 0.5)
-    experiment.save()
+    assert experiment.wait("streamed").stored == experiment.save().stored
     number = chain_of(experiment).number
     experiment.save()
     assert chain_of(experiment).number == number

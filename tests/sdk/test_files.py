@@ -174,10 +174,18 @@ def test_a_failing_read_is_the_callers_error(experiment: hr.Experiment, project:
 
 def test_deleting_names_files_and_folders(experiment: hr.Experiment) -> None:
     """By their path in the experiment, one or several; never out of it, and never all."""
+    for name in ("folder/a.bin", "folder/sub/b.bin", "folder2.bin"):
+        experiment.log_artifact(io.BytesIO(b"a"), name)
     experiment.delete_artifacts("model.bin")
     experiment.delete_artifacts(["a/b.txt", "folder/"])
-    assert journal_of(experiment).of(Kind.UNLINK) == [[["model.bin"]], [["a/b.txt", "folder"]]]
-    for wrong in ("", "..", "/", "../a"):
+    experiment.delete_artifacts("folder")
+    assert journal_of(experiment).of(Kind.UNLINK) == [
+        [["model.bin"]],
+        [["a/b.txt", "folder", "folder/a.bin", "folder/sub/b.bin"]],
+        [["folder"]],
+    ]
+    wrongs: tuple[Any, ...] = ("", "..", "/", "../a", [3])
+    for wrong in wrongs:
         with pytest.raises(InvalidName):
             experiment.delete_artifacts(wrong)
 

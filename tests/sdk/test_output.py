@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import logging
 import os
@@ -273,6 +274,16 @@ def test_a_loggers_records_are_a_channel(create: Create) -> None:
     logger.info("nor this")
     assert journal_of(experiment).texts("logger") == ["epoch 1"]
     assert logger.handlers == []
+
+
+def test_a_captured_stream_cannot_be_copied_any_more_than_the_stream(terminal: Callable[[], Terminal]) -> None:
+    """A library that deep-copies its handlers gets the stream's own answer, not an endless loop."""
+    screen = terminal()
+    release = capture("stdout", lambda line: None)
+    copied = copy.copy(sys.stdout)
+    assert copied.write("hello") == 5
+    release()
+    assert screen.getvalue() == "hello"
 
 
 def test_printing_after_the_end_is_only_printing(create: Create, terminal: Callable[[], Terminal]) -> None:

@@ -21,6 +21,7 @@ from headrace_proto.events import Kind, Role
 from headrace_proto.home import Home
 from tests.sdk.conftest import Run
 from tests.sdk.journals import Journal, journal_of, journals
+from tests.waiting import wait_until
 
 Create = Callable[..., hr.Experiment]
 LARGE = "x" * 100_000
@@ -72,8 +73,9 @@ def test_a_forked_childs_large_payloads_lie_with_their_events(create: Create, ho
 
 
 def test_a_child_that_logs_nothing_leaves_nothing(create: Create, home: Home) -> None:
-    """Neither its exit nor its `stop()` touches the parent's experiment, or makes a journal."""
-    experiment = create()
+    """Neither its exit nor its `stop()` touches the parent's experiment, or makes a journal; nor does it speak of the code."""
+    experiment = create(git_info=None)
+    wait_until(lambda: experiment._inquiry is None or experiment._inquiry.answer(), "git has answered")
     assert run_forked(lambda: None) == 0
     assert run_forked(experiment.stop) == 0
     experiment.log_metric("loss", 0.5)

@@ -43,6 +43,8 @@ class CapturedStream:
             self.write(line)
 
     def __getattr__(self, name: str) -> Any:
+        if name == "stream":  # on its way to being copied it has none yet
+            raise AttributeError(name)
         return getattr(self.stream, name)
 
     def __iter__(self) -> Any:

@@ -65,9 +65,22 @@ class Files(Handle):
 
     @reported
     def delete_artifacts(self, path: str | Iterable[str]) -> None:
-        """Delete artifacts, by whichever process they were logged: each of `path` is a file, or a folder with all in it."""
+        """Delete artifacts, by whichever process they were logged.
+
+        Args:
+            path: One or several paths in the experiment. That of a folder means what this process has logged below it.
+        """
         paths = [path] if isinstance(path, str) else list(path)
-        self._event(Kind.UNLINK, [names.artifact_path(str(one).rstrip("/")) for one in paths])
+        deleted: dict[str, None] = {}
+        for one in paths:
+            name = names.artifact_path(one.rstrip("/") if isinstance(one, str) else one)
+            deleted[name] = None
+            deleted.update(
+                dict.fromkeys(known for known in tuple(self._known.artifacts) if known.startswith(f"{name}/"))
+            )
+        self._event(Kind.UNLINK, list(deleted))
+        for name in deleted:
+            self._known.artifacts.pop(name, None)
 
     def _keep_path(self, path: str, name: str, kind: str) -> None:
         """Log the file at `path`, whose name in the experiment is checked."""
@@ -99,6 +112,8 @@ class Files(Handle):
                 "if need be, but do not rewrite it in place"
             )
         target.event(Kind.ARTIFACT, time_ns(), name, kept.payload, {**facts, "copied": kept.copied})
+        if facts["kind"] == "artifact":
+            self._known.artifacts[name] = None
 
 
 def _read(artifact: Any) -> Iterator[bytes]:

@@ -37,6 +37,7 @@ class Known:
         self.added: Final[dict[str, Any]] = {}
         self.properties: Final[dict[str, str]] = dict(facts.get("properties") or {})
         self.tags: Final[dict[str, None]] = dict.fromkeys(facts.get("tags") or ())
+        self.artifacts: Final[dict[str, None]] = {}
         self.others: Final[dict[str, str | None]] = {}  # text channels with their last value; image channels with None
 
 

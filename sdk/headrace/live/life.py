@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
@@ -28,6 +29,7 @@ class Life(Handle):
 
     _ended: ends.Ending | None = None
     _direct_drain: Direct | None = None
+    _drained_by = 0
 
     # -- Identity --------------------------------------------------------------------------------------------------------
 
@@ -79,7 +81,7 @@ class Life(Handle):
         """
         checked = waiting.checked_stage(stage)
         writer = self._writer
-        if self.origin.direct and checked == "stored":
+        if self.origin.direct and checked != "journaled":
             return self._drain().save(writer.positions(), timeout)
         return waiting.wait_for_agent(writer.home, self.internal_id, writer.source, writer.position, checked, timeout)
 
@@ -100,7 +102,10 @@ class Life(Handle):
         waiting.ask_agent(self.origin.home, self.internal_id)
 
     def _drain(self) -> Direct:
-        if self._direct_drain is None:
+        if (
+            self._direct_drain is None or self._drained_by != os.getpid()
+        ):  # a store's connections are their process's own
+            self._drained_by = os.getpid()
             from headrace.direct import Direct
 
             self._direct_drain = Direct(self.origin.home, self.origin.store, self.origin.project, self.internal_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from headrace import waiting
@@ -19,6 +20,7 @@ class Reads(Life):
     """The calls that read back. Each waits at most HEADRACE_READ_S (5 s), and not at all when no agent serves this home."""
 
     _reader: StoredExperiment | None = None
+    _read_by = 0
 
     def stored(self) -> StoredExperiment:
         """The experiment as the store has it now, after a short wait for what this process has logged.
@@ -38,7 +40,8 @@ class Reads(Life):
         if not receipt.reached:
             why = "" if answered else ": no agent serves this home"
             warn(f"read {receipt.stored} of {receipt.journaled} bytes logged by this process{why}", StaleRead)
-        if self._reader is None:
+        if self._reader is None or self._read_by != os.getpid():  # a store's connections are their process's own
+            self._read_by = os.getpid()
             store = open_store(origin.store, writable=False)
             self._reader = StoredExperiment(store, origin.project, self.internal_id)
         return self._reader
