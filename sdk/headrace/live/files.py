@@ -70,7 +70,7 @@ class Files(Handle):
         Args:
             path: One or several paths in the experiment. That of a folder means what this process has logged below it.
         """
-        paths = [path] if isinstance(path, str) else list(path)
+        paths: list[Any] = [path] if isinstance(path, str) else list(path)
         deleted: dict[str, None] = {}
         for one in paths:
             name = names.artifact_path(one.rstrip("/") if isinstance(one, str) else one)
