@@ -91,6 +91,7 @@ class Chain:
         self.folder: Final = layout.experiment_folder(project, experiment)
         self._head = _Head()
         self._loaded = False
+        self._store_id = ""
         self._published_ns: int | None = None
         self._published_state = ""
 
@@ -289,10 +290,11 @@ class Chain:
             "number": self.number + 1,
             "nonce": staging.nonce,
             "written_at": at_us(now_ns // 1000),
-            "store": store_id(self.store),
+            "store": self._store_id or store_id(self.store),
             "sweep": self.head.sweep if self.head else 0,
         }
         commit = Commit(**{**fields, **own})
+        self._store_id = commit.store
         path = layout.commit_file(*self.place, commit.number)
         if not self.store.create(path, commit.encode()) and self._read_commit(commit.number).nonce != commit.nonce:
             return False

@@ -121,13 +121,24 @@ def event_ends(raw: bytes) -> NDArray[np.int64]:
         raise Poison(f"the bytes after event {len(ends)} are no msgpack: {error}") from error
     if (ends[-1] if ends else 0) != len(raw):
         raise Poison(f"the last event ends at byte {ends[-1] if ends else 0} of {len(raw)}")
-    return np.array(ends, np.int64)
+    found = np.array(ends, np.int64)
+    heads = (
+        np.frombuffer(raw, np.uint8)[np.concatenate([np.zeros(1, np.int64), found[:-1]])]
+        if ends
+        else np.empty(0, np.uint8)
+    )
+    if not ((heads & 0xF0 == 0x90) | (heads == 0xDC) | (heads == 0xDD)).all():
+        raise Poison("between the events lies something that is no array")
+    return found
 
 
 def cut(raw: bytes, start: int, end: int) -> bytes:
     """`raw[start:end]`, whole events. Raises `BadCut` when either is no event boundary."""
-    edges = np.array([edge for edge in (start, end) if edge != 0])
-    if not np.isin(edges, event_ends(raw)).all():
+    try:
+        ends = event_ends(raw)
+    except Poison as error:
+        raise BadCut(f"a batch that must be cut is no events: {error}") from error
+    if not np.isin([edge for edge in (start, end) if edge != 0], ends).all():
         raise BadCut(f"[{start}, {end}) of a batch of {len(raw)} bytes is not whole events")
     return raw[start:end]
 

@@ -26,8 +26,8 @@ from headrace_proto.store.sorting import series_order
 Run = tuple[PartRecord, ...]
 """Parts that follow one another in a commit's list."""
 
-BLOCK_ROWS: Final = 32 * 1024
-"""Rows of each part that a merge holds at a time: 64 parts are 50 MiB of points."""
+BLOCK_ROWS: Final = 16 * 1024
+"""Rows of each part that a merge holds at a time: 64 parts are 25 MiB of points."""
 
 
 def plan(live: Sequence[PartRecord], *, final: bool = False) -> Run | None:

@@ -35,9 +35,11 @@ from headrace_proto.store.commits import PartKind
 from headrace_proto.store.sorting import series_order
 
 PART_FORMAT: Final = "1"
-ROW_GROUP_ROWS_MAX: Final = 16 * ROW_GROUP_POINTS
-"""A longer channel has several row groups: what a merge or a reader holds of one stays near 30 MiB."""
+ROW_GROUP_ROWS_MAX: Final = 8 * ROW_GROUP_POINTS
+"""A longer channel has several row groups: what a merge holds of one stays near 15 MiB."""
 ZSTD_LEVEL: Final = 3
+READ_BYTES: Final = 64 * 1024
+"""Read at a time: a column chunk passes through as a stream, else a merge of 64 parts would hold 64 of them."""
 
 _CHANNEL: Final = pa.field("channel", pa.dictionary(pa.int32(), pa.string()), nullable=False)
 _STEP: Final = pa.field("step", pa.float64(), nullable=False)
@@ -169,7 +171,13 @@ def opened(store: Store, path: str) -> Iterator[tuple[pq.ParquetFile, ChannelRow
     """A part and its channels. Raises `FormatUnknown` or `Corrupt`."""
     with store.open(path) as file:
         try:
-            part = pq.ParquetFile(file, read_dictionary=["channel"], pre_buffer=False, page_checksum_verification=True)
+            part = pq.ParquetFile(
+                file,
+                read_dictionary=["channel"],
+                pre_buffer=False,
+                buffer_size=READ_BYTES,
+                page_checksum_verification=True,
+            )
         except pa.ArrowInvalid as error:
             raise Corrupt(f"{path} is no Parquet file: {error}") from error
         with part:

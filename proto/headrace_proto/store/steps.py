@@ -1,4 +1,4 @@
-"""Automatic steps: a point logged without a step gets its channel's highest step + 1, in commit order, 0 at first.
+"""Automatic steps: a point logged without a step gets its channel's highest step + 1, in commit order, and never less than 0.
 
 A row shares one step, the highest over its channels + 1, so a schema of automatic rows ties its channels together. Channels tied
 together count as one *unit*. With c the number of automatic events of a unit so far, the i-th event's step is
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 NO_STEP: Final = -1.0
-"""The highest step of a channel that has none: its first automatic step is 0."""
+"""Taken as the highest step of a channel that has none, or only negative ones: its first automatic step is 0."""
 
 Ints = NDArray[np.integer[Any]]
 
@@ -34,7 +34,7 @@ def fill_automatic(
     """Set `step` wherever `automatic`.
 
     The columns are in commit order; `begins` is True where a new event begins, `rows` are the channels of every schema that has
-    automatic rows here, `highest` is by channel (NO_STEP where there is none).
+    automatic rows here, `highest` is by channel, NO_STEP or more.
     """
     if not automatic.any():
         return

@@ -178,14 +178,10 @@ class Draft:
         return self._tables[source]
 
     def pack_tables(self) -> None:
-        """Put the tables back into the states. A source that has ended, with nothing missing, needs its words no more."""
+        """Put the tables back into the states."""
         for source, table in self._tables.items():
-            record = self.record(source)
-            if record.state in ("open", "dead") or record.lost:
-                numbers, channels, schemas = table.packed()
-                self.change_state(source, numbers=numbers, channels=channels, schemas=schemas)
-            else:
-                self.change_state(source, numbers=(), channels=(), schemas={})
+            numbers, channels, schemas = table.packed()
+            self.change_state(source, numbers=numbers, channels=channels, schemas=schemas)
 
     def _fetch(self, source: str) -> None:
         archived = self.archive.take_source(source)

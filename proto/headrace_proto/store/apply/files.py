@@ -104,6 +104,11 @@ def unlink(draft: Draft, source: str, event: Event) -> None:
     time_ns, paths = event.fields
     stamp = Stamp(time_ns, source, event.position)
     for path in paths:
+        try:
+            path = names.artifact_path(path)  # noqa: PLW2901 - the same path, in the form that the registers use
+        except InvalidName as error:
+            draft.refuse(source, event.position, event.raw, error)
+            continue
         _fetch(draft, "artifacts", path)
         if draft.claim("artifacts", path, stamp) and path in draft.files["artifacts"]:
             del draft.files["artifacts"][path]

@@ -148,7 +148,7 @@ def _fill_steps(
     for c in concerned.tolist():
         record = draft.channels["numeric"].get(draft.names[c])
         if record is not None and record.max_step is not None:
-            highest[c] = record.max_step
+            highest[c] = max(NO_STEP, record.max_step)
     fill_automatic(code, step, automatic, begins, rows, highest)
 
 
@@ -190,7 +190,7 @@ def _with_steps(draft: Draft, kind: PartKind, rows: Iterable[SeriesRow]) -> list
     for row in rows:
         if row.channel not in highest:
             record = draft.channels[kind].get(row.channel)
-            highest[row.channel] = record.max_step if record and record.max_step is not None else NO_STEP
+            highest[row.channel] = max(NO_STEP, record.max_step) if record and record.max_step is not None else NO_STEP
         step = highest[row.channel] + 1 if row.step is None else row.step
         if not np.isfinite(step):
             count_gap(draft, row.source, 1, NOT_FINITE)
