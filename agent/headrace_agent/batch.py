@@ -59,13 +59,14 @@ class Cutter:
 
     def _events(self, source: Source, first: int, raw: bytes) -> Frame:
         end = first + len(raw)
-        last = (source.closed and end == source.end) or (source.flush_to is not None and end >= source.flush_to)
+        asked = source.flush_to is not None and end >= source.flush_to
+        soon = asked or first == 0 or (source.closed and end == source.end)  # people look for a beginning and an end
         body, codec = raw, Codec.NONE
         if len(raw) >= COMPRESS_FROM:
             packed = self._compressor.compress(raw)
             if len(packed) < len(raw):
                 body, codec = packed, Codec.ZSTD
-        return self._frame(source, FrameKind.EVENTS, first, end, body=body, codec=codec, flush=last)
+        return self._frame(source, FrameKind.EVENTS, first, end, body=body, codec=codec, flush=soon)
 
     def _lost(self, source: Source, damage: Damage) -> Frame:
         """The range is given up in the store; its bytes stay here, for people to look at."""

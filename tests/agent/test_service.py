@@ -98,6 +98,7 @@ async def test_a_flush_request_is_taken_and_passed_on(home: Home, nats_server: N
         writer = new_writer(home)
         log_points(writer, 10)
         await until(lambda: far.watermark(writer.source) == writer.position, "all bytes arrived")
+        far.flushed.clear()
         for times in (1, 2):  # a second request at the same place is no repetition of the first
             Path(home.flush_request(writer.experiment)).touch()
             await until(partial(_flushed, far, times * [writer.source]), "the flush arrived")

@@ -131,11 +131,11 @@ def test_a_flush_of_what_is_stored_asks_nothing(bench: Bench) -> None:
     assert bench.cut() is None
 
 
-def test_the_last_batch_of_a_closed_journal_asks_for_a_commit(bench: Bench) -> None:
-    """An experiment's end is shown soon."""
-    log_points(bench.writer, 100)
+def test_the_first_and_the_last_batch_of_a_journal_ask_for_a_commit(bench: Bench) -> None:
+    """An experiment's beginning and end are shown soon."""
+    log_points(bench.writer, 60_000)
     bench.writer.close(Outcome.SUCCEEDED)
-    assert [frame.flush for frame in bench.cut_all()] == [True]
+    assert [frame.flush for frame in bench.cut_all()] == [True, False, False, True]
 
 
 def test_a_rewind_goes_to_an_event_boundary_whatever_it_asks(bench: Bench, home: Home) -> None:
