@@ -7,11 +7,11 @@ HEADRACE_EXPERIMENT names the experiment that a process inherits: its id, its pr
 from __future__ import annotations
 
 import os
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from headrace import ends
 from headrace.experiment import Experiment
-from headrace.identity import attaching_facts, headers
+from headrace.identity import attaching_facts, header_of, headers
 from headrace.live.handle import Origin
 from headrace.live.known import Known, known_from_journal
 from headrace_proto.errors import ExperimentNotFound
@@ -19,6 +19,9 @@ from headrace_proto.events import Role
 from headrace_proto.home import Home, store_url
 from headrace_proto.ids import is_id
 from headrace_proto.names import project_name
+
+if TYPE_CHECKING:
+    from headrace_proto.journal import Header
 
 VARIABLE: Final = "HEADRACE_EXPERIMENT"
 
@@ -128,16 +131,16 @@ def attach_to(
     running = ends.running(experiment)
     if running is not None and not owner and rank is None and label is None:
         return running
-    source = source or _owner_source(home, experiment)
-    facts = attaching_facts(owner, rank, label, source or "")
-    known = known_from_journal(home, source) if source else Known()
+    header = header_of(home, source) if source else _owner(home, experiment)
+    facts = attaching_facts(owner, rank, label, header)
+    known = known_from_journal(home, header.source) if header else Known()
     origin = Origin(home, project_name(project), experiment, facts, store_url(store, home), direct, on_error)
     return Experiment(origin, known)
 
 
-def _owner_source(home: Home, experiment: str) -> str | None:
+def _owner(home: Home, experiment: str) -> Header | None:
     owners = [one for one in headers(home) if one.experiment == experiment and one.role == Role.OWNER]
-    return max(owners, key=lambda header: header.created_ns).source if owners else None
+    return max(owners, key=lambda header: header.created_ns, default=None)
 
 
 def reattach(

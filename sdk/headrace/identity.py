@@ -48,10 +48,16 @@ def identify(project: str, key: str | None, rank: int | None, label: str | None,
     return Identity(random_id() if chosen is None else derived_id(project, chosen), chosen, facts)
 
 
-def attaching_facts(owner: bool, rank: int | None, label: str | None, parent: str) -> SourceFacts:
-    """What a process is that joins an experiment."""
-    role = Role.OWNER if owner else Role.WORKER if rank is None else Role.RANK
-    return SourceFacts(role, _checked_rank(rank), checked_label(label), attempt_of_environment(), parent)
+def attaching_facts(owner: bool, rank: int | None, label: str | None, owned_by: Header | None) -> SourceFacts:
+    """What a process is that joins an experiment, whose owner on this node is `owned_by`."""
+    return SourceFacts(
+        role=Role.OWNER if owner else Role.WORKER if rank is None else Role.RANK,
+        rank=_checked_rank(rank),
+        label=checked_label(label),
+        attempt=attempt_of_environment(),
+        parent=owned_by.source if owned_by else "",
+        hardware=owned_by.hardware if owned_by else True,
+    )
 
 
 def checked_label(label: Any) -> str:
@@ -148,16 +154,20 @@ def _is_stored(store: str, project: str, experiment: str) -> bool:
     return chain.head is not None
 
 
+def header_of(home: Home, source: str) -> Header | None:
+    """The header of a source's journal; None when there is none that can be read."""
+    folder = home.journal(source)
+    try:
+        with open(os.path.join(folder, segment_name(segment_numbers(folder)[0])), "rb", buffering=0) as file:
+            return decode_head(file.read(HEADER_BYTES)).facts
+    except (OSError, IndexError, HeadraceError):
+        return None
+
+
 def headers(home: Home) -> Iterator[Header]:
     """The headers of the journals in a home, in no order; journals that cannot be read are passed over."""
     try:
         sources = os.listdir(home.journals)
     except OSError:
         return
-    for source in sources:
-        folder = home.journal(source)
-        try:
-            with open(os.path.join(folder, segment_name(segment_numbers(folder)[0])), "rb", buffering=0) as file:
-                yield decode_head(file.read(HEADER_BYTES)).facts
-        except (OSError, IndexError, HeadraceError):
-            continue
+    yield from filter(None, (header_of(home, source) for source in sources))

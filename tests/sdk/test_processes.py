@@ -159,7 +159,7 @@ def test_an_experiment_created_in_a_child_of_multiprocessing_ends_with_it(run_sc
 
 def test_a_child_process_attaches_to_what_it_inherits(create: Create, home: Home, run_script: Run) -> None:
     """Knowing the experiment's facts from the first moment, as a worker that ends only itself."""
-    experiment = create(name="mlp", params={"lr": 0.1}, tags=["a"])
+    experiment = create(name="mlp", params={"lr": 0.1}, tags=["a"], send_hardware_metrics=False)
     done = run_script(
         "import headrace as hr\n"
         "exp = hr.attach(label='loader')\n"
@@ -172,6 +172,7 @@ def test_a_child_process_attaches_to_what_it_inherits(create: Create, home: Home
     [worker] = of_role(home, Role.WORKER)
     assert worker.series("from_child") == [(None, 1.0)]
     assert (worker.header.label, worker.header.parent) == ("loader", experiment._writer.source)
+    assert not worker.header.hardware
     assert worker.outcome == "succeeded"
     assert journal_of(experiment).outcome is None
 
