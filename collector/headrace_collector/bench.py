@@ -32,7 +32,6 @@ class Stored(NamedTuple):
     refused: list[Arrival]
     """Batches that contradict what is stored: put into quarantine, to be sent again. What followed them was not taken."""
     points: int
-    head: Commit | None
 
 
 class Bench:
@@ -43,15 +42,12 @@ class Bench:
         self.project: Final = project
         self.experiment: Final = experiment
         self._chain: Final = Chain(store, project, experiment)
-        self.laid_out = False
-        """Whether it is known where the store stands."""
 
     # -- In a thread ----------------------------------------------------------------------------------------------------
 
     def lay_out(self) -> None:
         """Look where the store stands. Raises `OSError`, and `FormatUnknown` or `Corrupt` for what is stored there."""
         self._chain.load()
-        self.laid_out = True
 
     def commit(self, taken: Taken, files_done: Sequence[FileDone]) -> Stored:
         """Store what was taken. Raises `CommitConflict` when somebody else did, `OSError` when the store is out of order."""
@@ -65,8 +61,7 @@ class Bench:
             refused += arrivals[len(opened) : len(opened) + 1]
         before = self._chain.head
         self._chain.commit(batches, files_done=files_done, now_ns=time.time_ns())
-        head = self._chain.head
-        return Stored(accepted, refused, _new_points(before, head), head)
+        return Stored(accepted, refused, _new_points(before, self._chain.head))
 
     def _open(self, source: str, arrivals: Sequence[Arrival]) -> list[Batch]:
         """The batches of one source, up to the first that contradicts what stands before it."""
@@ -98,6 +93,11 @@ class Bench:
         put_away(self.store, token(frame.experiment), frame.body, {"frame": facts, "reason": reason})
 
     # -- At any time ----------------------------------------------------------------------------------------------------
+
+    @property
+    def head(self) -> Commit | None:
+        """The newest commit, if there is one."""
+        return self._chain.head
 
     @property
     def number(self) -> int:

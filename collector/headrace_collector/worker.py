@@ -53,6 +53,8 @@ class Worker:
         self._unplaced: list[Arrival] = []  # came while the bench was not laid out yet
         self._due = math.inf
         self._wake: Final = asyncio.Event()
+        self._placing = False
+        """Whether it is known where the store stands, so that arrivals find their places."""
         self._draining = False
         self._failing = False
 
@@ -64,7 +66,7 @@ class Worker:
         self.waiting_since = min(self.waiting_since, self.active_at)
         if self._failing and self._held_bytes > FAILING_BYTES_MAX:
             self._workshop.answers.give_back(arrival.reply, GIVEN_BACK_S)
-        elif self._bench.laid_out:
+        elif self._placing:
             self._place(arrival)
         else:
             self._unplaced.append(arrival)
@@ -88,7 +90,7 @@ class Worker:
 
     def ask_again(self, site: str, source: str) -> None:
         """A frame of the source was not fit to be read: have it sent again."""
-        if self._bench.laid_out:
+        if self._placing:
             self._gathering.suspect(site, source, time.monotonic())
             self._files.ask_again(source)
 
@@ -190,8 +192,9 @@ class Worker:
 
     async def _step(self) -> None:
         """One commit, of what is there when its turn comes."""
-        if self._failing or not self._bench.laid_out:
+        if self._failing or not self._placing:
             await self._workshop.call(self._bench.lay_out)
+            await self._list()  # whoever made the newest commit may have died, or failed, before this
             self._place_again()
         async with self._turn, self._workshop.slots:
             began = time.monotonic()
@@ -212,6 +215,8 @@ class Worker:
     def _place_again(self) -> None:
         """The bench was laid out: place what came before, and once more what was placed by an older view."""
         self._answer_below(self._gathering.rebase(time.monotonic()))
+        self._files.committed()
+        self._placing = True
         unplaced, self._unplaced = self._unplaced, []
         self._forget(unplaced)
         for arrival in unplaced:
@@ -237,13 +242,18 @@ class Worker:
             self._hurry()
         self._files.committed()
         self._count(stored)
-        if stored.head:
-            await self._workshop.listing.append(self._bench.project, row_of(stored.head))
-            self._workshop.upkeep.consider((self._bench.project, self._bench.experiment), stored.head)
+        await self._list()
         for source in stored.taken:
             self._mark(source)
         for reply in replies:
             self._workshop.answers.ack(reply)
+
+    async def _list(self) -> None:
+        """Have the newest commit shown in the catalog, and its parts looked after."""
+        head, project = self._bench.head, self._bench.project
+        if head:
+            await self._workshop.listing.append(project, row_of(head))
+            self._workshop.upkeep.consider((project, self._bench.experiment), head)
 
     def _answer_below(self, replies: list[str]) -> None:
         """Messages that somebody else's commit covers: the marks are repeated, for its own may have been the last."""

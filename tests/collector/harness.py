@@ -100,6 +100,10 @@ class Broker:
         """Messages in a stream."""
         return (await self.js.stream_info(stream)).state.messages
 
+    async def waiting_bytes(self) -> int:
+        """Bytes in the stream of events."""
+        return (await self.js.stream_info(subjects.EVENTS_STREAM)).state.bytes
+
     async def emptied(self, stream: str = subjects.EVENTS_STREAM) -> None:
         """Waits until everything was acknowledged."""
         async with asyncio.timeout(TIMEOUT_S):
