@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from headrace_proto.events import Kind
 from headrace_proto.home import Home
 from tests.sdk.conftest import Run
 from tests.sdk.journals import journal_of, journals
+from tests.waiting import wait_until
 
 Create = Callable[..., hr.Experiment]
 
@@ -115,12 +115,15 @@ def test_userinfo_never_leaves() -> None:
 
 def answer(inquiry: Inquiry) -> dict[str, Any]:
     """Git's answer, once it has come."""
-    deadline = time.monotonic() + 30
-    while (said := inquiry.answer()) is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
+    said: list[dict[str, Any]] = []
+
+    def answered() -> bool:
+        said.extend(one for one in [inquiry.answer()] if one is not None)
+        return bool(said)
+
+    wait_until(answered, "git answers")
     inquiry.close()
-    return said
+    return said[0]
 
 
 def test_git_is_asked_whether_the_tree_is_dirty(repository: Path) -> None:

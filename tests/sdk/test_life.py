@@ -20,6 +20,7 @@ from headrace.waiting import agent_serves
 from headrace_proto.home import Home
 from headrace_proto.journal import lock
 from headrace_proto.status import SourceStatus, Status, write_status
+from tests.waiting import wait_until
 
 Create = Callable[..., hr.Experiment]
 
@@ -59,8 +60,7 @@ def later(work: Callable[[], None], when: Callable[[], bool]) -> threading.Threa
     """Do `work` as soon as `when` says so."""
 
     def wait() -> None:
-        while not when():
-            time.sleep(0.001)
+        wait_until(when, "it is time")
         work()
 
     thread = threading.Thread(target=wait)
