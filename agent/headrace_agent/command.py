@@ -27,7 +27,9 @@ def agent(
     quota: Annotated[int | None, typer.Option(help="Bytes that journals and spools may take.")] = None,
     hardware_interval: Annotated[float | None, typer.Option(help="Seconds between samples; 0 for none.")] = None,
     grace: Annotated[float | None, typer.Option(help="Seconds that a stop may take to ship what is committed.")] = None,
-    config: Annotated[Path | None, typer.Option(help="A settings file; what it says of the agent stands in its table 'agent'.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="A settings file; what it says of the agent stands in its table 'agent'.")
+    ] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
 ) -> None:
     """Ship this node's journals and files to the broker, and sample its hardware, until SIGTERM."""

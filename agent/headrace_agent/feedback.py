@@ -47,9 +47,12 @@ class Feedback:
         self._metrics = metrics
         self._on_stored = on_stored
         self._rewound: dict[str, tuple[int, float]] = {}
+        self._uplink: Uplink | None = None
+        self._site = ""
 
     def listen(self, uplink: Uplink, site: str) -> None:
         """Subscribe to what is said to this site."""
+        self._uplink, self._site = uplink, site
         uplink.listen(subjects.marks_of_site(site), self.hear_mark)
         uplink.listen(subjects.control_of_site(site), self.hear_request)
 
@@ -74,7 +77,7 @@ class Feedback:
         if not self._binding.believes(mark.store):
             return "another store"
         source = lane.source
-        if not supersedes(mark, source.mark) and not (source.outstanding and mark == source.mark):
+        if not supersedes(mark, source.mark):
             return "old"
         source.marked(mark)
         self._on_stored(source)
@@ -114,10 +117,27 @@ class Feedback:
     # -- Silence ---------------------------------------------------------------------------------------------------------
 
     async def watch_silence(self) -> None:
-        """Send again what has waited too long for the store's word, until cancelled."""
+        """Ask for, and at last send again, what has waited too long for the store's word, until cancelled."""
         while True:
             await asyncio.sleep(SILENCE_PERIOD_S)
-            self.look_for_silence(time.monotonic())
+            now_s = time.monotonic()
+            for subject in self.unheard(now_s):
+                if self._uplink is not None:
+                    await self._uplink.recall(subject)
+            self.look_for_silence(now_s)
+
+    def unheard(self, now_s: float) -> list[str]:
+        """The subjects whose newest mark may have been said while nobody here could hear it."""
+        found = []
+        for lane in self._tail.lanes.values():
+            source = lane.source
+            interval_s = source.mark.interval_s if source.mark else 1.0
+            if source.curiosity.exhausted(now_s, source.stored, outstanding=source.outstanding, interval_s=interval_s):
+                found.append(subjects.mark(self._site, source.id))
+        for (source_id, file), file_lane in self._uploader.lanes.items():
+            if file_lane.curiosity.exhausted(now_s, file_lane.stored, outstanding=file_lane.outstanding):
+                found.append(subjects.mark(self._site, source_id, file))
+        return found
 
     def look_for_silence(self, now_s: float) -> None:
         """The last resort, when neither a request nor the stream's own numbers say that something was lost."""

@@ -23,7 +23,9 @@ log = logging.getLogger(__name__)
 
 def supersedes(new: Mark, old: Mark | None) -> bool:
     """Whether `new` says more than `old`: a later commit of the experiment."""
-    return old is None or new.commit > old.commit or (new.commit == old.commit and new.position > old.position)
+    if old is None or new.commit != old.commit:
+        return old is None or new.commit > old.commit
+    return (new.position, new.dead) > (old.position, old.dead)
 
 
 class StoreBinding:

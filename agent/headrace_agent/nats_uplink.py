@@ -21,6 +21,7 @@ from nats.aio.msg import Msg
 from headrace.service.broker import connect
 from headrace_agent.backoff import Backoff
 from headrace_agent.uplink import Full, NoStream, NotConnected, Receipt, Refused, TooLarge, Unknown, UplinkError
+from headrace_proto import subjects
 from headrace_proto.limits import KIB
 
 ANSWER_S_MAX: Final = 10.0
@@ -29,6 +30,8 @@ CLOSE_S_MAX: Final = 2.0
 UNWRITTEN_BYTES: Final = 256 * KIB
 UNWRITTEN_LOOK_S: Final = 0.001
 _IDENTITY: Final = "Nats-Msg-Id"
+_SUBJECT: Final = "Nats-Subject"
+_DIRECT_GET: Final = f"$JS.API.DIRECT.GET.{subjects.MARKS_STREAM}"
 _NO_RESPONDERS: Final = "503"
 _UNAVAILABLE: Final = 503
 _TOO_LARGE_CODES: Final = frozenset({10054, 10141})
@@ -52,6 +55,7 @@ class NatsUplink:
         self._answers: dict[str, asyncio.Future[Receipt]] = {}
         self._numbers = itertools.count()
         self._inbox = ""
+        self._recalled = ""
 
     @property
     def connected(self) -> bool:
@@ -66,6 +70,19 @@ class NatsUplink:
     def listen(self, subject: str, callback: Callable[[str, bytes], None]) -> None:
         """Have `callback(subject, data)` called for each message of `subject`."""
         self._listeners.append((subject, callback))
+
+    async def recall(self, subject: str) -> None:
+        """Ask the marks' stream itself for its newest message of `subject`: needs no right but that one request."""
+        client = self._client
+        if client is not None and client.is_connected:
+            with suppress(nats.errors.Error):  # the link went just now: the next question will be heard
+                await client.publish(f"{_DIRECT_GET}.{subject}", reply=self._recalled)
+
+    async def _on_recalled(self, message: Msg) -> None:
+        subject = (message.headers or {}).get(_SUBJECT)
+        for pattern, callback in self._listeners:
+            if subject is not None and subject.startswith(pattern.removesuffix(">")):
+                callback(subject, message.data)
 
     async def wait_connected(self) -> None:
         """Return as soon as there is a link."""
@@ -93,7 +110,9 @@ class NatsUplink:
         client = await connect(self._url, name=self._name, credentials=self._credentials, on_event=self._on_event)
         self._client = client
         self._inbox = client.new_inbox()
+        self._recalled = client.new_inbox()
         await client.subscribe(f"{self._inbox}.*", cb=self._on_answer)
+        await client.subscribe(self._recalled, cb=self._on_recalled)
         for subject, callback in self._listeners:
             await client.subscribe(subject, cb=_heard(callback))
         self._look()

@@ -1,4 +1,7 @@
-"""How long to wait for the store before sending again without having been asked.
+"""How long to wait for the store's word: before asking what it was, and before sending again without having been asked.
+
+A mark that was published while this agent was away, or while its link was down, is not heard; the broker remembers it, and asking
+costs one small message. That comes first.
 
 Sending again is cheap to get wrong: in an hour of an outage of the store every impatience repeats what the stream holds already.
 So time is only the last resort, behind a collector's request and a stream that was seen to be younger than it should be; and it
@@ -9,29 +12,34 @@ from __future__ import annotations
 
 from typing import Final
 
+CURIOSITY_S: Final = 2.0
+"""Until the broker is asked for the newest mark that it remembers."""
 PATIENCE_S: Final = 60.0
+"""Until the whole window is sent again."""
 PATIENCE_S_MAX: Final = 30 * 60.0
 INTERVALS: Final = 4
 """A collector that commits every 60 s is not late after 60."""
 
 
 class Patience:
-    """Told how far the store is, says when to send again."""
+    """Told how far the store is, says when to act; first after `first_s` without a step, then after twice as long, and so on."""
 
-    def __init__(self, now_s: float) -> None:
+    def __init__(self, now_s: float, first_s: float = PATIENCE_S, max_s: float = PATIENCE_S_MAX) -> None:
+        self._first_s = first_s
+        self._max_s = max_s
         self._since_s = now_s
         self._stored = -1
-        self._wait_s = PATIENCE_S
+        self._wait_s = first_s
 
     def exhausted(self, now_s: float, stored: int, *, outstanding: bool, interval_s: float = 1.0) -> bool:
-        """Whether it is time to send again from `stored`, because the stream has more; each time doubles the next."""
+        """Whether it is time to act, because the stream has more than is `stored`; each time doubles the next."""
         if stored != self._stored or not outstanding:
             self._stored = stored
             self._since_s = now_s
-            self._wait_s = max(PATIENCE_S, INTERVALS * interval_s)
+            self._wait_s = max(self._first_s, INTERVALS * interval_s)
             return False
         if now_s - self._since_s < self._wait_s:
             return False
         self._since_s = now_s
-        self._wait_s = min(2 * self._wait_s, PATIENCE_S_MAX)
+        self._wait_s = min(2 * self._wait_s, self._max_s)
         return True

@@ -16,7 +16,7 @@ from enum import Enum, auto
 from typing import Final
 
 from headrace_agent.budget import Budget
-from headrace_agent.patience import Patience
+from headrace_agent.patience import CURIOSITY_S, PATIENCE_S, Patience
 from headrace_agent.window import Flight, Window
 from headrace_proto.journal import Header, JournalReader
 from headrace_proto.limits import BATCH_RAW_TARGET
@@ -36,7 +36,6 @@ class Death(Enum):
     PROVEN = auto()
     TELLING = auto()  # a DEAD frame is on its way
     TOLD = auto()  # the stream has it
-    CONFIRMED = auto()  # so has the store
 
 
 class Due(Enum):
@@ -65,10 +64,9 @@ class Source:
         self.grew_ns = now_ns
         self.death = Death.UNPROVEN
         self.flush_to: int | None = None
+        self.curiosity = Patience(now_ns / 1e9, CURIOSITY_S, PATIENCE_S)
         self.patience = Patience(now_ns / 1e9)
         self.in_thread = False  # a thread is inside the reader: it must stay open
-        self._told_after = 0
-        self._retold = False
         self._boundaries: deque[int] = deque([self.window.cut], maxlen=BOUNDARIES_MAX)
 
     @property
@@ -81,13 +79,13 @@ class Source:
         """Whether nothing will follow, and the store knows that and has it all."""
         if self.end == 0:
             return self.death is not Death.UNPROVEN  # killed before its first event: there is nothing to store
-        said = self.closed or self.death is Death.CONFIRMED
+        said = self.closed or (self.death is not Death.UNPROVEN and self._death_known)
         return said and self.stored >= self.end and not len(self.window)
 
     @property
     def outstanding(self) -> bool:
         """Whether the store still owes a word on what the stream has."""
-        return self.window.acked > self.stored or self.death is Death.TOLD
+        return self.window.acked > self.stored or (self.death is Death.TOLD and not self._death_known)
 
     @property
     def shipped(self) -> bool:
@@ -131,18 +129,20 @@ class Source:
 
     @property
     def owes_death(self) -> bool:
-        """Whether the store is to be told now that the writer is gone: only once it has all the rest, so that the commit which
-        answers can be no other than that of the DEAD frame."""
-        return self.death is Death.PROVEN and not self.closed and 0 < self.end <= self.stored
+        """Whether the store is to be told now that the writer is gone: behind all that it wrote."""
+        proven = self.death is Death.PROVEN and not self.closed and not self._death_known
+        return proven and 0 < self.end <= self.window.cut
+
+    @property
+    def _death_known(self) -> bool:
+        """Whether the store has said that the writer is gone and wrote no more than this."""
+        return self.mark is not None and self.mark.dead and self.mark.position >= self.end
 
     def was_cut(self, first: int, end: int, data: bytes, now_ns: int, label: str = "") -> None:
         """[first, end) has become a frame."""
         self.window.add(first, end, data, label)
         if label == DEAD_LABEL:
             self.death = Death.TELLING
-            self._told_after = (
-                self.mark.commit if self.mark else 0
-            ) - self._retold  # a repetition is only answered again
         if end > first:
             self._boundaries.append(end)
         self.pending_ns = now_ns if self.settled > end else None
@@ -161,8 +161,6 @@ class Source:
 
     def marked(self, mark: Mark) -> None:
         """The store has moved on (the caller has judged the mark)."""
-        if self.death is Death.TOLD and mark.position >= self.end and mark.commit > self._told_after:
-            self.death = Death.CONFIRMED
         self.mark = mark
         self.batch_age_ns = max(BATCH_AGE_NS, int(mark.interval_s * 1e8))
         if mark.position > self.window.cut and mark.position <= self.end:
@@ -185,7 +183,6 @@ class Source:
         self._boundaries.append(target)
         self.pending_ns = self.grew_ns
         if self.death in (Death.TELLING, Death.TOLD):
-            self._retold = self.death is Death.TOLD
             self.death = Death.PROVEN
 
     def start_again(self) -> None:

@@ -17,7 +17,7 @@ from io import BufferedReader
 from typing import Final
 
 from headrace_agent.budget import Budget
-from headrace_agent.patience import Patience
+from headrace_agent.patience import CURIOSITY_S, PATIENCE_S, Patience
 from headrace_agent.source import Due
 from headrace_agent.window import Flight, Window
 from headrace_proto import subjects
@@ -52,6 +52,7 @@ class FileLane:
         self.path: Final = os.path.join(home.spool(header.source), name)
         self.subject = subjects.files(site, header.experiment, header.source)
         self.window = Window(0, budget, FLIGHTS_MAX)
+        self.curiosity = Patience(time.monotonic(), CURIOSITY_S, PATIENCE_S)
         self.patience = Patience(time.monotonic())
         self.begun = False  # its turn has come: the files before it are sent
         self.stored = 0

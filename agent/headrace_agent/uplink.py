@@ -6,6 +6,7 @@ Contract
   only an `UplinkError`. Messages published one after another reach the stream in that order while the link holds.
 - When the link is lost, every unanswered future fails with `Unknown` at once: such a message may have landed, or may yet.
 - `listen` is called before `run`; its callback hears every message that arrives while connected, and must not raise.
+- `recall` may be called at any time; without a link, or where the broker remembers nothing, nothing follows from it.
 """
 
 from __future__ import annotations
@@ -63,6 +64,9 @@ class Uplink(Protocol):
 
     def listen(self, subject: str, callback: Callable[[str, bytes], None]) -> None:
         """Have `callback(subject, data)` called for each message of `subject`."""
+
+    async def recall(self, subject: str) -> None:
+        """Have the newest message of `subject` that the broker remembers heard again, by the callback that listens to it."""
 
     async def run(self) -> None:
         """Keep a link until cancelled."""

@@ -120,6 +120,10 @@ class Bench:
         )  # nearly always there; asking the chain puts archived ones together
         return record.lost if record else self._chain.lost(source)
 
+    def dead(self, source: str) -> bool:
+        """Whether the store knows that a source's writer is gone."""
+        return self._chain.dead(source)
+
     def pending(self, source: str, file: str) -> PendingFile | None:
         """A file that an event named and that is not in place yet."""
         return self._chain.pending(source, file)

@@ -151,6 +151,7 @@ class Worker:
             self._bench.number,
             self._bench.short_id,
             self._workshop.pacing.interval_s,
+            self._bench.dead(source),
         )
         self._workshop.answers.mark(self._gathering.site(source), mark)
 

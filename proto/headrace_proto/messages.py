@@ -24,6 +24,7 @@ class Mark(NamedTuple):
     commit: int
     short_id: str = ""  # DIG-1, once it is known
     interval_s: float = 1.0  # how often this collector commits: agents batch by age of a tenth of it
+    dead: bool = False  # the store has been told that the source's writer is gone, at this position
 
 
 class FileMark(NamedTuple):

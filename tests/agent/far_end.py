@@ -124,6 +124,7 @@ class FarEnd:
             self.watermark(source) if position is None else position,
             self.commit if commit is None else commit,
             "TST-1",
+            dead=source in self.dead,
         )
         await self.client.publish(subjects.mark(self.site, source), encode(mark))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -219,6 +220,44 @@ async def test_a_collector_may_ask_for_a_source_again(home: Home, nats_server: N
         log_points(writer, 1, MANY)
         await until(lambda: far.watermark(writer.source) == writer.position, "the rest arrived")
         assert count(agent, "rewinds", reason="asked") == 1
+        writer.close(Outcome.SUCCEEDED)
+
+
+async def test_a_mark_said_while_the_link_was_down_is_recalled_from_the_stream(nats_server: NatsServer) -> None:
+    """Who was away asks the broker for the newest message of one subject, and its listener hears it."""
+    subject, other = subjects.mark("local", "a" * 32), subjects.mark("local", "b" * 32)
+    async with FarEnd(nats_server.url) as far:
+        for data in (b"older", b"newest"):
+            await far.client.jetstream().publish(subject, data)
+    heard: list[tuple[str, bytes]] = []
+    uplink = NatsUplink(nats_server.url, name="late")
+    uplink.listen(subjects.marks_of_site("local"), lambda *message: heard.append(message))
+    await uplink.recall(subject)  # without a link: nothing follows
+    running = asyncio.create_task(uplink.run())
+    await uplink.wait_connected()
+    await uplink.recall(other)  # never said: nothing follows
+    await uplink.recall(subject)
+    await until(lambda: heard, "the mark is heard")
+    assert heard == [(subject, b"newest")]
+    running.cancel()
+    with suppress(asyncio.CancelledError):
+        await running
+
+
+async def test_a_silent_store_is_asked_for_its_word_before_anything_is_sent_again(
+    home: Home, nats_server: NatsServer, serve: Serve
+) -> None:
+    """Seconds after the stream has everything and no mark came, its subject is among those to recall."""
+    async with FarEnd(nats_server.url, answering=False), serve() as agent:
+        writer = new_writer(home)
+        log_points(writer, 100)
+        lane = await until(lambda: agent.tail.lanes.get(writer.source), "the source is found")
+        await until(lambda: lane.source.window.acked == writer.position, "the stream has it all")
+        loop_s = asyncio.get_running_loop().time()
+        agent.feedback.unheard(loop_s)
+        assert agent.feedback.unheard(loop_s + 30) == [subjects.mark("local", writer.source)]
+        assert agent.feedback.unheard(loop_s + 31) == []
+        assert count(agent, "rewinds", reason="silence") == 0
         writer.close(Outcome.SUCCEEDED)
 
 

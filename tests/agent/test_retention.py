@@ -93,6 +93,7 @@ def test_the_highest_commit_counts() -> None:
     assert supersedes(mark, None)
     assert supersedes(mark._replace(commit=6, position=1), mark)
     assert supersedes(mark._replace(position=11), mark)
+    assert supersedes(mark._replace(dead=True), mark)
     assert not supersedes(mark, mark)
     assert not supersedes(mark._replace(commit=4, position=99), mark)
 

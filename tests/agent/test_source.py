@@ -53,8 +53,8 @@ class Bench:
         while (flight := self.source.window.send()) is not None:
             self.source.acknowledged(flight)
 
-    def mark(self, position: int, commit: int = 1) -> None:
-        self.source.marked(Mark("s", self.source.header.experiment, self.source.id, position, commit))
+    def mark(self, position: int, commit: int = 1, *, dead: bool = False) -> None:
+        self.source.marked(Mark("s", self.source.header.experiment, self.source.id, position, commit, dead=dead))
 
 
 @pytest.fixture
@@ -203,41 +203,48 @@ def test_a_damaged_block_is_given_up_alone_and_kept(bench: Bench, home: Home) ->
         assert len(file.read()) == lost.end - lost.first
 
 
-def test_a_death_is_told_last_and_believed_when_the_store_has_it(bench: Bench) -> None:
-    """Only once all bytes are stored, and over only when a later commit than before answers."""
+def test_a_death_is_told_behind_all_the_rest_and_believed_when_the_store_says_so(bench: Bench) -> None:
+    """The stream's word for it does not count, nor a mark that does not name it."""
     log_points(bench.writer, 10)
-    bench.cut_all()
-    bench.ack_all()
+    bench.look()
     bench.source.death = Death.PROVEN
-    assert bench.cut() is None
-    bench.mark(bench.source.end, commit=7)
-    assert bench.source.due(bench.now_ns) is Due.LIVE
-    frame = bench.cut()
-    assert frame is not None
-    assert (frame.kind, frame.first, frame.end) == (FrameKind.DEAD, bench.source.end, bench.source.end)
+    frames = [bench.cut(), bench.cut()]
+    assert [frame and frame.kind for frame in frames] == [FrameKind.EVENTS, FrameKind.DEAD]
+    assert frames[1] is not None
+    assert (frames[1].first, frames[1].end) == (bench.source.end, bench.source.end)
     assert bench.cut() is None
     bench.ack_all()
     assert bench.source.death is Death.TOLD
     bench.mark(bench.source.end, commit=7)
+    assert bench.source.outstanding
     assert not bench.source.over
-    bench.mark(bench.source.end, commit=8)
+    bench.mark(bench.source.end, commit=8, dead=True)
     assert bench.source.over
 
 
-def test_a_death_that_is_told_again_may_be_answered_by_the_same_commit(bench: Bench) -> None:
-    """The first answer was lost: the second names the commit that the first one caused."""
+def test_a_death_that_the_store_knows_of_need_not_be_told(bench: Bench) -> None:
+    """An agent before this one told it, and was killed before it heard."""
     log_points(bench.writer, 10)
-    bench.cut_all()
-    bench.ack_all()
+    bench.look()
     bench.source.death = Death.PROVEN
-    bench.mark(bench.source.end, commit=7)
-    bench.cut()
-    bench.ack_all()
-    bench.source.start_again()
-    bench.cut()
-    bench.ack_all()
-    bench.mark(bench.source.end, commit=7)
+    bench.mark(bench.source.end, dead=True)
+    assert bench.cut() is None
     assert bench.source.over
+
+
+def test_a_death_that_nobody_confirms_is_told_again(bench: Bench) -> None:
+    """Its frame was lost with a broker's disk."""
+    log_points(bench.writer, 10)
+    bench.look()
+    bench.source.death = Death.PROVEN
+    while bench.cut():
+        pass
+    bench.ack_all()
+    bench.mark(bench.source.end)
+    bench.source.start_again()
+    again = bench.cut()
+    assert again is not None
+    assert again.kind is FrameKind.DEAD
 
 
 def test_a_closed_source_is_over_when_all_of_it_is_stored(bench: Bench) -> None:

@@ -16,7 +16,7 @@ from headrace_proto.journal import JournalWriter
 from headrace_proto.limits import MIB
 from tests.benchmarks.rows import Row
 
-BACKLOG_BYTES = 512 * MIB
+BACKLOG_BYTES = 1024 * MIB
 POINT_BYTES = 34
 SOURCES = 4
 CHANNELS = [f"channel {i}" for i in range(8)]

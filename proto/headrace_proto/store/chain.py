@@ -17,8 +17,8 @@ What changes is for one thread at a time; what only tells (`watermark`, `pending
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, Final, NamedTuple
 
 import pyarrow as pa
@@ -134,6 +134,11 @@ class Chain:
         """The position below which the store holds everything of a source, but for what `lost` says."""
         return self._state(source).position
 
+    def dead(self, source: str) -> bool:
+        """Whether a source's writer was observed dead where its watermark stands."""
+        state = self._state(source)
+        return state.dead_at is not None and state.dead_at >= state.position
+
     def lost(self, source: str) -> tuple[LostRange, ...]:
         """The ranges below the watermark that the store does not have, and takes when they come."""
         record = self.sources().get(source)
@@ -178,9 +183,10 @@ class Chain:
         sources = {batch.source for batch in batches} | {report.source for report in files_done}
         before = {source: self._state(source).position for source in sources}
         for _ in range(ATTEMPTS_MAX):
-            applied = apply(self.head, self._head.side, self.place, batches, files_done, self._stored_points)
-            if applied is None or self._commit_draft(*applied, now_ns):
-                return self._result(sources)
+            with self._in_doubt():
+                applied = apply(self.head, self._head.side, self.place, batches, files_done, self.read)
+                if applied is None or self._commit_draft(*applied, now_ns):
+                    return self._result(sources)
             self.load()
             moved = sorted(source for source in sources if self.watermark(source) != before[source])
             if moved:
@@ -212,62 +218,61 @@ class Chain:
         if not self._loaded:
             self.load()
         plans = {kind: run for kind in PART_KINDS if (run := compaction.plan(self._live(kind), final=final))}
-        merged = bool(plans) and self._commit_merged(plans, now_ns)
+        with self._in_doubt():
+            merged = bool(plans) and self._commit_merged(plans, now_ns)
         if final and self.head:
             self._publish(now_ns, again=True)
         return merged
 
     # -- How a commit is made -------------------------------------------------------------------------------------------
 
+    @contextmanager
+    def _in_doubt(self) -> Iterator[None]:
+        """When the store fails, a commit may have been created all the same: look before the next one."""
+        try:
+            yield
+        except OSError:
+            self._loaded = False
+            raise
+
     def _commit_draft(self, draft: Draft, tables: Tables, now_ns: int) -> bool:
         """Write a draft and create its commit. False, and nothing left behind, when another writer was first."""
         archive(draft)
         staging = Staging(self.store, self.place, self.number + 1, random_id())
-        try:
-            staging.put_aside(draft.quarantine, now_ns)
-            staging.put_inline(draft.inline)
-            added = {kind: staging.put_part(kind, table) for kind, table in zip(PART_KINDS, tables, strict=True)}
-            side, side_path = self._head.side, self.head.side if self.head else None
-            if draft.archive.changed:
-                side = draft.archive.side()
-                side_path = staging.put_side(side)
-            fields = {
-                "document": document_of(draft, self.document.id or self._claim_id()),
-                "parts": Parts(**{kind: (*self._live(kind), *added[kind]) for kind in PART_KINDS}),
-                "dropped": tuple(sorted(draft.dropped)),
-                "side": side_path,
-                **registers_of(draft),
-            }
-            created = self._create(staging, side, fields, now_ns)
-            if not created:
-                staging.discard()
-            return created
-        except OSError:
-            self._loaded = False  # it may have been created all the same: look before the next one
-            raise
+        staging.put_aside(draft.quarantine, now_ns)
+        staging.put_inline(draft.inline)
+        added = {kind: staging.put_part(kind, table) for kind, table in zip(PART_KINDS, tables, strict=True)}
+        side, side_path = self._head.side, self.head.side if self.head else None
+        if draft.archive.changed:
+            side = draft.archive.side()
+            side_path = staging.put_side(side)
+        fields = {
+            "document": document_of(draft, self.document.id or self._claim_id()),
+            "parts": Parts(**{kind: (*self._live(kind), *added[kind]) for kind in PART_KINDS}),
+            "dropped": tuple(sorted(draft.dropped)),
+            "side": side_path,
+            **registers_of(draft),
+        }
+        created = self._create(staging, side, fields, now_ns)
+        if not created:
+            staging.discard()
+        return created
 
     def _commit_merged(self, plans: dict[PartKind, compaction.Run], now_ns: int) -> bool:
         staging = Staging(self.store, self.place, self.number + 1, random_id())
-        try:
-            merged = {kind: staging.put_merged(kind, run) for kind, run in plans.items()}
-            for _ in range(ATTEMPTS_MAX):
-                live = self._live_after(plans, merged)
-                if not self.head or live is None:
-                    break
-                dropped = sorted(part.path for run in plans.values() for part in run)
-                fields = {
-                    **{name: getattr(self.head, name) for name in Commit.model_fields},
-                    "parts": self.head.parts.model_copy(update=live),
-                    "dropped": tuple(dropped),
-                }
-                sweep = self.head.sweep
-                if self._create(staging, self._head.side, fields, now_ns):
-                    return True
-                if self.load().head and self.head.sweep != sweep:
-                    break  # a sweeper may have taken the merged parts for leftovers
-        except OSError:
-            self._loaded = False
-            raise
+        merged = {kind: staging.put_merged(kind, run) for kind, run in plans.items()}
+        dropped = sorted(part.path for run in plans.values() for part in run)
+        sweep = self.head.sweep if self.head else 0
+        for _ in range(ATTEMPTS_MAX):
+            live = self._live_after(plans, merged)
+            # a sweeper may have taken the merged parts, which no commit names yet, for leftovers
+            if not self.head or live is None or self.head.sweep != sweep:
+                break
+            fields = {name: getattr(self.head, name) for name in Commit.model_fields}
+            fields |= {"parts": self.head.parts.model_copy(update=live), "dropped": tuple(dropped)}
+            if self._create(staging, self._head.side, fields, now_ns):
+                return True
+            self.load()
         staging.discard()
         return False
 
@@ -344,9 +349,6 @@ class Chain:
 
     def _live(self, kind: PartKind) -> tuple[PartRecord, ...]:
         return self.head.parts.of(kind) if self.head else ()
-
-    def _stored_points(self, kind: PartKind, channel: str) -> pa.Table:
-        return self.read(kind, [channel])
 
     def _read_commit(self, number: int) -> Commit:
         path = layout.commit_file(*self.place, number)

@@ -199,6 +199,7 @@ def _newest(name: str, prefix: str) -> StreamConfig:
         discard=DiscardPolicy.OLD,
         max_bytes=SMALL_STREAM_BYTES,
         max_msgs_per_subject=1,
+        allow_direct=True,  # an agent asks for the newest message of one subject, with no other right on the stream
     )
 
 
