@@ -8,11 +8,14 @@ import pytest
 from hypothesis import settings
 
 from headrace_proto.store.backend import open_store
+from tests.fixtures_s3 import s3_endpoint, s3_url
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from headrace_proto.store.backend import Store
+
+__all__ = ["s3_endpoint", "s3_url"]
 
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")

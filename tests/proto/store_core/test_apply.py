@@ -398,6 +398,25 @@ def test_a_death_is_withdrawn_by_later_bytes(files: Store) -> None:
     assert chain.commit([a.dead()], now_ns=NOW_NS).document.state == "succeeded"
 
 
+def test_what_is_lost_of_a_dead_source_does_not_wake_it(files: Store) -> None:
+    """LOST is no sign of life, nor are old bytes that fill a lost range; the death stands where the watermark does."""
+    chain = chain_of(files)
+    a = Source().create()
+    head = a.batch()
+    filling = a.point("x", 1, 1.0).batch()
+    gap = Batch(a.id, filling.first, filling.end, b"", FrameKind.LOST, "damaged")
+    chain.commit([head, gap, a.dead()], now_ns=NOW_NS)
+    assert chain.dead(a.id)
+    assert chain.commit([filling], now_ns=NOW_NS).document.state == "failed"
+    assert chain.lost(a.id) == ()
+    more = Batch(a.id, a.position, a.position + 40, b"", FrameKind.LOST, "damaged")
+    chain.commit([more], now_ns=NOW_NS)
+    assert not chain.dead(a.id)
+    chain.commit([Batch(a.id, more.end, more.end, b"", FrameKind.DEAD)], now_ns=NOW_NS)
+    assert chain.dead(a.id)
+    assert chain.document.state == "failed"
+
+
 def test_a_traceback_is_kept_by_its_end(files: Store) -> None:
     """Of a traceback over the limit the last part says what happened."""
     document = _commit(chain_of(files), Source().create().close("failed", "x" * 50_000 + "ValueError: no"))

@@ -12,6 +12,7 @@ import pytest
 from headrace_proto.errors import CommitConflict, Corrupt, FormatUnknown
 from headrace_proto.events import Kind
 from headrace_proto.store import layout
+from headrace_proto.store.backend import open_store
 from headrace_proto.store.chain import CURATION_SOURCE, Chain, FileDone
 from headrace_proto.store.commits import Commit
 from headrace_proto.store.documents import at_us
@@ -141,8 +142,6 @@ def _life(chain: Chain) -> None:
 @pytest.mark.parametrize("remote", [False, True])
 def test_any_write_may_fail_before_or_after_its_effect(tmp_path: Any, fault: Any, remote: bool) -> None:
     """Each write of an experiment's life fails in turn, before its effect or with its answer lost: all is stored once."""
-    from headrace_proto.store.backend import open_store
-
     kind = Remote if remote else FaultyStore
     model = kind(open_store(str(tmp_path / "model")))
     _life(chain_of(model))
@@ -384,3 +383,23 @@ def test_many_artifacts_move_to_a_side_file_and_keep_their_registers(files: Stor
     assert "f1.txt" not in again.artifacts()
     assert len(again.artifacts()) == 599
     assert files.read(f"{FOLDER}/artifacts/f0.txt") == b"0"
+
+
+# -- An object store ----------------------------------------------------------------------------------------------------
+
+
+def test_a_chain_on_s3(s3_url: str) -> None:
+    """The same on S3: commits by If-None-Match, a race for one number, a merge, a reset that reads parts, open files."""
+    store = open_store(s3_url)
+    a, b = Source("a").create(params={"lr": 0.1}).point("x", None, 1.0), Source("b", "rank").point("x", None, 2.0)
+    meddler = Meddler(store)
+    chain = chain_of(meddler)
+    meddler.meddle = lambda: chain_of(store).commit([b.batch()], now_ns=NOW_NS)
+    chain.commit([a.batch()], now_ns=NOW_NS)
+    chain.commit([a.event(Kind.RESET, a.time_ns, "x").point("x", None, 3.0).artifact("m", b"1").batch()], now_ns=NOW_NS)
+    assert chain.compact(now_ns=NOW_NS, final=True)
+    found = chain_of(open_store(s3_url, writable=False))
+    assert found.number == 4
+    assert [(step, value) for _, step, _, value in points_of(found)] == [(0, 2.0), (1, 1.0), (2, 3.0)]
+    assert found.document.channels.numeric["x"].count == 1
+    assert store.read(f"{FOLDER}/artifacts/m") == b"1"

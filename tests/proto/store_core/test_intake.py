@@ -221,7 +221,7 @@ def _tell(source: Source, told: list[tuple[object, ...]]) -> list[Batch]:
     return batches
 
 
-@settings(max_examples=30)
+@settings(max_examples=100)
 @given(
     st.lists(st.lists(_told, max_size=6), min_size=2, max_size=3),
     st.lists(st.sampled_from(["owner", "rank", "worker"]), min_size=3, max_size=3),

@@ -263,6 +263,29 @@ def test_of_two_merges_one_counts(files: Store) -> None:
     assert len(files.names(f"{FOLDER}/channels")) == 6
 
 
+def _sweep(store: Store) -> None:
+    """Make the commit that a sweeper makes before it removes leftovers."""
+    head = chain_of(store).head
+    assert head is not None
+    swept = head.model_copy(update={"number": head.number + 1, "nonce": "0" * 32, "sweep": head.sweep + 1})
+    store.create(f"{FOLDER}/commits/{swept.number:020d}.json", swept.encode())
+
+
+def test_what_was_written_before_a_sweep_is_written_again(files: Store) -> None:
+    """A part that no commit named when a sweep began may be removed by it: it is never committed under a later sweep."""
+    _, a = _filled(files)
+    store = Meddler(files)
+    chain = chain_of(store)
+    store.meddle = lambda: _sweep(files)
+    assert not chain.compact(now_ns=NOW_NS, final=True)
+    store.meddle = lambda: _sweep(files)
+    chain.commit([a.point("x", None, 5.0).batch()], now_ns=NOW_NS)
+    head = chain_of(files).head
+    assert head is not None
+    assert (head.number, head.sweep) == (8, 2)
+    assert head.parts.numeric[-1].path.startswith(f"channels/part-{8:020d}-")
+
+
 def test_files_that_wait_survive_a_merge(files: Store) -> None:
     """Compaction changes parts and nothing else: pending files and watermarks are as before."""
     chain, a = _filled(files)

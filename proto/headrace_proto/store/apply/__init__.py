@@ -98,9 +98,10 @@ def _apply_events(draft: Draft, batch: Batch, *, fills: bool) -> bool:
         draft.set_aside(batch.source, batch.first, batch.raw, f"{POISON_REASON}: {error}")
         sources.lost(draft, batch.source, batch.first, batch.end, POISON_REASON)
         return True
-    sources.revive(draft, batch.source)
     if fills:
         draft.change(batch.source, lost=without(draft.record(batch.source).lost, batch.first, batch.end))
+    else:
+        sources.revive(draft, batch.source)
     for number, name in channels.items():
         table.define(number, draft.code(name))
     table.schemas.update(decoded.schemas)

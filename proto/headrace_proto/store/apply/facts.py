@@ -13,10 +13,9 @@ from headrace_proto.store.documents import at_us
 from headrace_proto.store.plain import plain
 from headrace_proto.store.registers import Stamp, wins_fixed
 
-_FACT_TYPES: Final[dict[str, type | tuple[type, ...]]] = {
-    **dict.fromkeys(("name", "description", "author", "hostname", "entrypoint"), str),
+_FACT_TYPES: Final[dict[str, type]] = {
+    **dict.fromkeys(("name", "description", "author", "hostname", "entrypoint", "key"), str),
     "git": dict,
-    "key": (str, type(None)),
     "created_at": datetime,  # set by CREATE's `created_ns`; no event can hold a datetime of its own
 }
 
@@ -93,6 +92,8 @@ def _set_tag(draft: Draft, stamp: Stamp, event: Event, tag: str, *, present: boo
 
 def _set_facts(draft: Draft, stamp: Stamp, event: Event, facts: dict[str, Any]) -> None:
     for name, value in facts.items():
+        if value is None and name in _FACT_TYPES:
+            continue  # nothing is said
         if not isinstance(value, _FACT_TYPES.get(name, object)):
             draft.refuse(stamp.source, event.position, event.raw, f"the fact {name!r} is a {type(value).__name__}")
         elif _named(draft, stamp, event, name, "fact") and draft.claim("facts", name, stamp):

@@ -27,8 +27,8 @@ NOT_FINITE: Final = "a step is not finite"
 UNTIED: Final = ("", -1)
 """Source and position of a last point that was read back from parts, which do not hold them."""
 
-Stored = Callable[[PartKind, str], pa.Table]
-"""Reads all stored points of one channel, in the order of parts: `reset_log` needs them to find what is last now."""
+Stored = Callable[[PartKind, list[str]], pa.Table]
+"""Reads all stored points of some channels, sorted: `reset_log` needs them to find what is last now."""
 
 
 class _Point(NamedTuple):
@@ -95,7 +95,7 @@ def fold_series(draft: Draft, stored: Stored) -> Tables:
     for channel in draft.reset_now:
         for kind, table in zip(PART_KINDS, tables, strict=True):
             if draft.base and channel in getattr(draft.base.document.channels, kind):
-                _count_again(draft, kind, channel, stored(kind, channel), table)
+                _count_again(draft, kind, channel, stored(kind, [channel]), table)
     return tables
 
 
@@ -215,10 +215,10 @@ def _update(
     """Add a commit's points of one channel, which begin at `begin`, sorted, to its record."""
     record = draft.channels[kind].get(name) or ChannelRecord()
     hidden_us = draft.resets.get(name, -1)
-    visible = times_us > hidden_us
-    count, last = int(visible.sum()), record.last
+    visible = None if hidden_us < 0 else np.flatnonzero(times_us > hidden_us)
+    count, last = len(times_us) if visible is None else len(visible), record.last
     if count:
-        newest = point(begin + int(np.flatnonzero(visible)[-1]))
+        newest = point(begin + (count - 1 if visible is None else int(visible[-1])))
         tie = draft.ties[kind].get(name, UNTIED)
         if last is None or newest[:4] > (last.step, us_of(last.time), *tie):
             last = Last(step=newest.step, time=at_us(newest.time_us), value=newest.value, name=newest.name)

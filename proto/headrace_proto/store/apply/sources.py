@@ -67,9 +67,9 @@ def lost(draft: Draft, source: str, first: int, end: int, reason: str) -> None:
 
 
 def dead(draft: Draft, source: str, position: int) -> bool:
-    """The writer is gone without a closing event. Bytes beyond `position` withdraw it. False if that was known."""
+    """The writer is gone without a closing event. Events beyond `position` withdraw it. False if that was known."""
     record = draft.record(source)
-    if record.state != "open":
+    if record.state not in ("open", "dead") or draft.state(source).dead_at == position:
         return False
     draft.change(source, state="dead", ended_at=record.last_seen_at or record.opened_at)
     draft.change_state(source, dead_at=position)
@@ -77,7 +77,7 @@ def dead(draft: Draft, source: str, position: int) -> bool:
 
 
 def revive(draft: Draft, source: str) -> None:
-    """Events of the source arrived: it was not dead, or had more to say."""
+    """Later events of the source arrived: it was not dead, or had more to say."""
     if draft.record(source).state == "dead":
         draft.change(source, state="open", ended_at=None)
         draft.change_state(source, dead_at=None)
