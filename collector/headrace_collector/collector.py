@@ -117,6 +117,7 @@ class Collector:
             serving = [tasks.create_task(run()) for run in (*runs, lambda: _watch(site.client))]
             await stop.wait()
             await site.keeper.leave(self._settings.drain_s + GOODBYE_S)
+            await workshop.upkeep.settle(self._settings.drain_s)
             for task in (*serving, *(served.task for served in self._partitions.values())):
                 task.cancel()
 

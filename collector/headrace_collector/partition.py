@@ -78,6 +78,7 @@ class Partition:
                 _LOG.warning("the broker is out of reach", extra={"error": repr(error.exceptions[0])})
             except* Exception:
                 _LOG.exception("a partition failed; it begins anew")
+            _stay_cancelled()
             await asyncio.sleep(AGAIN_S)
 
     async def _serve(self) -> None:
@@ -87,7 +88,7 @@ class Partition:
                 for queue, consumer in zip(self._queues, consumers, strict=True):
                     pull = Pull(self._client, self._js, queue, consumer, self._on_message)
                     self._pulls.append(self._tasks.create_task(pull.run(self._workshop.room)))
-                self._tasks.create_task(self._tick())
+                await self._tick()
         finally:
             self._workshop.pacing.live -= len(self._workers)
             self._workers.clear()
@@ -165,6 +166,16 @@ class Partition:
         worker, _ = self._workers.pop(key)
         self._workshop.pacing.live -= 1
         worker.drain()
+
+
+def _stay_cancelled() -> None:
+    """A TaskGroup that is cancelled while it ends with errors raises only those: the cancellation must not be lost with it.
+
+    (What the group cancels itself, it takes back: but only where its body is still at work, as `_tick` is.)
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 def _frame_of(message: Msg, address: Address) -> Frame:

@@ -22,9 +22,9 @@ _LOG: Final = logging.getLogger(__name__)
 def put_away(store: Store, token: int, data: bytes, facts: Mapping[str, Any]) -> None:
     """Write the bytes, and `facts` beside them. Blocks."""
     time_ns, nonce = time.time_ns(), os.urandom(8).hex()
-    store.put(layout.quarantine_file(token, time_ns, nonce, "bin"), data)
     text = json.dumps({"format": layout.STORE_FORMAT, "bytes": len(data), **facts}, indent=2, default=str)
     store.put(layout.quarantine_file(token, time_ns, nonce, "json"), text.encode())
+    store.put(layout.quarantine_file(token, time_ns, nonce, "bin"), data)
 
 
 class Quarantine:

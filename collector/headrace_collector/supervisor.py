@@ -1,21 +1,25 @@
 """Several collectors on one machine: child processes, each with leases of its own, restarted when one dies.
 
 The parent holds nothing and touches neither broker nor store. On the first signal it asks its children to stop and waits for
-them; on the second, and when they take too long, it kills them, which loses nothing.
+them; on the second, and when they take too long, it kills them, which loses nothing. When the parent itself is killed, its
+children notice and stop in good order.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Final
 
 _LOG: Final = logging.getLogger(__name__)
 
 PAUSE_S_FIRST: Final = 0.5
 PAUSE_S_MAX: Final = 30.0
+_WATCH_S: Final = 0.5
 STEADY_S: Final = 60.0
 """A child that lived this long begins with the shortest pause again."""
 
@@ -27,6 +31,23 @@ async def supervise(
     async with asyncio.TaskGroup() as tasks:
         for environment in environments:
             tasks.create_task(_keep_alive(command, environment, stop, stop_s))
+
+
+@contextlib.asynccontextmanager
+async def ending_with(parent: int | None, stop: asyncio.Event) -> AsyncIterator[None]:
+    """In a child: sets `stop` when the process `parent` is not its parent any more. Does nothing without one."""
+    watching = asyncio.create_task(_watch(parent, stop)) if parent else None
+    try:
+        yield
+    finally:
+        if watching:
+            watching.cancel()
+
+
+async def _watch(parent: int, stop: asyncio.Event) -> None:
+    while os.getppid() == parent:  # noqa: ASYNC110 - there is no event for it
+        await asyncio.sleep(_WATCH_S)
+    stop.set()
 
 
 async def _keep_alive(

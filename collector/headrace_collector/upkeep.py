@@ -13,6 +13,7 @@ import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Final
 
 from headrace_collector.metrics import Metrics
@@ -41,6 +42,8 @@ class Upkeep:
         self._metrics: Final = metrics
         self._due: Final[dict[Place, tuple[float, bool]]] = {}  # place -> (not before, whether its run has ended)
         self._wake: Final = asyncio.Event()
+        self._idle: Final = asyncio.Event()
+        self._idle.set()
         self._thread: Final = ThreadPoolExecutor(1, thread_name_prefix="upkeep", initializer=_step_back)
 
     def consider(self, place: Place, head: Commit) -> None:
@@ -48,6 +51,7 @@ class Upkeep:
         ended = head.document.state != "running"
         if any(plan(head.parts.of(kind), final=ended) for kind in PART_KINDS):
             self._due[place] = (time.monotonic() + (SETTLE_S if ended else 0.0), ended)
+            self._idle.clear()
             self._wake.set()
         else:
             self._due.pop(place, None)
@@ -68,9 +72,23 @@ class Upkeep:
             else:
                 self._metrics.compactions.inc(int(merged))
 
+    async def settle(self, limit_s: float) -> None:
+        """Merge what belongs to ended runs at once, for at most so long. At a stop: no later commit makes anyone consider them."""
+        for place, (_, ended) in list(self._due.items()):
+            if ended:
+                self._due[place] = (0.0, True)
+            else:
+                del self._due[place]
+        self._wake.set()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(limit_s):
+                await self._idle.wait()
+
     async def _next(self) -> Place:
         while True:
             self._wake.clear()
+            if not self._due:
+                self._idle.set()
             place = min(self._due, key=lambda place: self._due[place], default=None)
             wait_s = self._due[place][0] - time.monotonic() if place else None
             if place and wait_s is not None and wait_s <= 0:

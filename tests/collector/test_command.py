@@ -1,0 +1,119 @@
+"""The command: what it may be told, several workers, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from asyncio.subprocess import Process
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from headrace.command.main import invoke
+from headrace.service.nats_server import NatsServer
+from headrace.service.settings import load_settings
+from headrace_collector.command import worker_environment
+from headrace_collector.settings import CollectorSettings
+from headrace_proto.errors import ConfigError
+from tests.collector.frames import Source
+from tests.collector.harness import Broker
+
+
+def settings(config: Path | None = None, **flags: Any) -> CollectorSettings:
+    return load_settings(CollectorSettings, "collector", config, **flags)
+
+
+class TestSettings:
+    def test_defaults(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Told nothing, a collector stores into the home's store, as one worker with 16 partitions."""
+        told = settings()
+        assert (told.store, told.workers, told.partitions) == (str(told.home / "store"), 1, 16)
+
+    def test_flags_win_over_variables_over_the_file(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Each setting comes from the nearest place that names it."""
+        config = tmp_path / "settings.toml"
+        config.write_text('[collector]\nstore = "file"\npartitions = 2\nworkers = 3\n')
+        monkeypatch.setenv("HEADRACE_STORE", "variable")
+        monkeypatch.setenv("HEADRACE_PARTITIONS", "4")
+        told = settings(config, store="flag")
+        assert (told.store, told.partitions, told.workers) == ("flag", 4, 3)
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [("partitions", 0), ("partitions", 33), ("workers", 0), ("commit_interval_s", 0), ("drain_s", -1)],
+    )
+    def test_wrong_value_names_its_flag(self, name: str, value: int) -> None:
+        """A value that cannot be is refused by the name under which it was given."""
+        with pytest.raises(ConfigError, match=f"--{name.replace('_', '-')}"):
+            settings(None, **{name: value})
+
+    def test_worker_is_told_everything_by_variables(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A worker's environment gives it the parent's settings, wherever those came from, and a port of its own."""
+        parent = settings(store="s3://bucket/runs", workers=3, metrics_port=9000, commit_interval_s=2.5, log_json=True)
+        for name, value in worker_environment(parent, 2).items():
+            monkeypatch.setenv(name, value)
+        assert settings() == parent.model_copy(update={"workers": 1, "metrics_port": 9002})
+
+    def test_error_is_one_line(self, capsys: pytest.CaptureFixture[str]) -> None:
+        """A wrong setting ends the command with one line for people."""
+        assert invoke(["collector", "--partitions", "99"]) == 1
+        assert capsys.readouterr().err.startswith("headrace collector: --partitions is 99")
+
+
+async def start(url: str, store: str, *options: str) -> Process:
+    command = [sys.executable, "-m", "headrace_collector", "--nats", url, "--store", store, "--partitions", "4"]
+    return await asyncio.create_subprocess_exec(*command, *options, stderr=asyncio.subprocess.DEVNULL)
+
+
+def workers_of(parent: Process) -> list[int]:
+    return [child.pid for child in psutil.Process(parent.pid).children()]
+
+
+async def test_sigterm_ends_it_in_good_order(nats_server: NatsServer, store: str) -> None:
+    """Asked to stop while it still waits for the right moment to commit, it commits, and exits with 0."""
+    source = Source()
+    source.log("loss", 10)
+    async with Broker.connected(nats_server.url) as broker:
+        process = await start(nats_server.url, store, "--commit-interval", "3600")
+        await broker.send([source.frame(0, source.end)])
+        await broker.stored(source)
+        process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(20):
+            assert await process.wait() == 0
+        assert await broker.left() == 0
+
+
+async def test_workers_share_and_are_restarted(nats_server: NatsServer, store: str) -> None:
+    """Two workers store together; one that is killed is replaced; SIGTERM ends all; a worker ends with its parent."""
+    sources = [Source() for _ in range(6)]
+    async with Broker.connected(nats_server.url) as broker:
+        process = await start(nats_server.url, store, "--workers", "2")
+        async with asyncio.timeout(20):
+            while len(first := workers_of(process)) < 2:
+                await asyncio.sleep(0.05)
+        await broker.send(frame for source in sources for frame in source.cut(1))
+        for source in sources:
+            await broker.stored(source)
+        psutil.Process(first[0]).kill()
+        async with asyncio.timeout(20):
+            while len(second := workers_of(process)) < 2 or first[0] in second:
+                await asyncio.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(20):
+            assert await process.wait() == 0
+    assert not [pid for pid in {*first, *second} if psutil.pid_exists(pid)]
+
+
+async def test_orphaned_workers_end(nats_server: NatsServer, store: str) -> None:
+    """When the parent is killed, its workers stop in good order by themselves."""
+    process = await start(nats_server.url, store, "--workers", "2")
+    async with asyncio.timeout(20):
+        while len(children := workers_of(process)) < 2:
+            await asyncio.sleep(0.05)
+        process.kill()
+        await process.wait()
+        while any(psutil.pid_exists(pid) for pid in children):
+            await asyncio.sleep(0.05)
