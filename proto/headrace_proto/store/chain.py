@@ -16,7 +16,6 @@ What changes is for one thread at a time; what only tells (`watermark`, `pending
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Final, NamedTuple
@@ -39,11 +38,11 @@ from headrace_proto.store.documents import (
     ExperimentDocument,
     FileRecord,
     LostRange,
-    PublicDocument,
     SourceRecord,
     at_us,
 )
 from headrace_proto.store.intake import Batch
+from headrace_proto.store.publishing import DocumentFile
 from headrace_proto.store.shapes import checked_fields
 from headrace_proto.store.staging import Staging
 
@@ -59,9 +58,6 @@ ATTEMPTS_MAX: Final = 16
 """Commits lost in a row to writers of other sources before the caller is told to come back later."""
 LISTINGS_MAX: Final = 5
 """Listings of one load; each further one means that a sweep was faster than our reading."""
-DOCUMENT_INTERVAL_NS: Final = 60 * 10**9
-"""Between two refreshes of `experiment.json` in a remote store, where each costs a request."""
-_COMMIT_FIELD: Final = re.compile(rb'"commit":\s*([0-9]+)')
 
 
 class CommitResult(NamedTuple):
@@ -92,8 +88,7 @@ class Chain:
         self._head = _Head()
         self._loaded = False
         self._store_id = ""
-        self._published_ns: int | None = None
-        self._published_state = ""
+        self._document_file = DocumentFile(store, layout.document_file(project, experiment))
 
     # -- What is stored -------------------------------------------------------------------------------------------------
 
@@ -141,8 +136,10 @@ class Chain:
 
     def lost(self, source: str) -> tuple[LostRange, ...]:
         """The ranges below the watermark that the store does not have, and takes when they come."""
-        record = self.sources().get(source)
-        return record.lost if record else ()
+        commit, side = self._head
+        if commit and source in commit.document.sources:
+            return commit.document.sources[source].lost
+        return side.sources[source].record.lost if source in side.sources else ()
 
     def pending(self, source: str, file: str) -> PendingFile | None:
         """Where a spooled file's bytes are awaited; None before its event is stored, and once it is finished."""
@@ -221,7 +218,7 @@ class Chain:
         with self._in_doubt():
             merged = bool(plans) and self._commit_merged(plans, now_ns)
         if final and self.head:
-            self._publish(now_ns, again=True)
+            self._document_file.refresh(self.head, now_ns, anyway=True)
         return merged
 
     # -- How a commit is made -------------------------------------------------------------------------------------------
@@ -304,36 +301,8 @@ class Chain:
         if not self.store.create(path, commit.encode()) and self._read_commit(commit.number).nonce != commit.nonce:
             return False
         self._head = _Head(commit, side)
-        self._publish(now_ns)
+        self._document_file.refresh(commit, now_ns)
         return True
-
-    def _publish(self, now_ns: int, *, again: bool = False) -> None:
-        """Refresh `experiment.json`, never to something older. When that fails the next commit tries again: this one is made."""
-        if not self.head:
-            return
-        due = self._published_ns is None or now_ns - self._published_ns >= DOCUMENT_INTERVAL_NS
-        if not (self.store.local or due or again or self._published_state != self.head.document.state):
-            return
-        path = layout.document_file(*self.place)
-        with suppress(OSError):
-            if self._published_number(path) < self.number:
-                self.store.put(path, self._public_document(self.head).encode())
-            self._published_ns, self._published_state = now_ns, self.head.document.state
-
-    def _published_number(self, path: str) -> int:
-        try:
-            found = _COMMIT_FIELD.search(self.store.read(path), 0, 256)
-        except FileNotFoundError:
-            return 0
-        return int(found[1]) if found else 0
-
-    @staticmethod
-    def _public_document(head: Commit) -> PublicDocument:
-        live: dict[str, tuple[str, ...]] = {
-            kind: tuple(part.path for part in head.parts.of(kind)) for kind in PART_KINDS
-        }
-        fields = {name: getattr(head.document, name) for name in ExperimentDocument.model_fields}
-        return PublicDocument(commit=head.number, parts=live, side=head.side, **fields)
 
     # -- Small things ---------------------------------------------------------------------------------------------------
 

@@ -358,14 +358,29 @@ def test_hostile_names_and_facts_are_refused_one_by_one(files: Store, event: tup
     assert len(_quarantined(files)) == 1
 
 
-def test_values_that_nest_without_end_are_cut(files: Store) -> None:
-    """A parameter nested 400 deep, which only hostile bytes hold, neither stops the commit nor any reader."""
-    nested: Any = 1
-    for _ in range(400):
-        nested = [nested]
+@pytest.mark.parametrize("depth", [40, 500, 1000, 5000])
+def test_values_that_nest_without_end_are_cut(files: Store, depth: int) -> None:
+    """Values nested so deep that only hostile bytes hold them neither stop the commit nor any reader."""
+    facts = {
+        "name": "mlp",
+        "params": {"deep": "HERE"},
+        "properties": {"deep": "HERE"},
+        "git": {"deep": "HERE"},
+        "deep": "HERE",
+    }
+    nested = b"\x91" * depth + b"\x01"
+    create = events.pack(Kind.CREATE, NOW_NS, facts).replace(b"\xa4HERE", nested)
+    picture = events.pack(Kind.IMAGE, 0, 1.0, NOW_NS, b"1", {"name": "HERE", "suffix": "HERE"}).replace(
+        b"\xa4HERE", nested
+    )
+    model = events.pack(Kind.ARTIFACT, NOW_NS, "m", b"1", {"kind": "HERE", "mode": "HERE"}).replace(b"\xa4HERE", nested)
     chain = chain_of(files)
-    assert "deep" in _commit(chain, Source().event(Kind.PARAMETERS, NOW_NS, {"deep": nested})).params
+    source = Source()
+    for raw in (source.batch().raw + create, picture, model):
+        first = chain.watermark(source.id)
+        chain.commit([Batch(source.id, first, first + len(raw), raw)], now_ns=NOW_NS)
     assert chain_of(files).document == chain.document
+    assert (chain.document.name == "mlp") == (chain.lost(source.id) == ())
 
 
 def test_a_number_that_means_two_channels_is_poison(files: Store) -> None:

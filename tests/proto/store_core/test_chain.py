@@ -16,6 +16,7 @@ from headrace_proto.store.backend import open_store
 from headrace_proto.store.chain import CURATION_SOURCE, Chain, FileDone
 from headrace_proto.store.commits import Commit
 from headrace_proto.store.documents import at_us
+from headrace_proto.store.publishing import DocumentFile
 from tests.proto.store_base.faults import FaultyStore
 from tests.proto.store_core.script import EXPERIMENT, NOW_NS, PROJECT, SECOND_NS, Source, chain_of, points_of, spooled
 
@@ -306,8 +307,10 @@ def test_an_older_document_never_replaces_a_newer_one(files: Store) -> None:
     """A writer that slept between its commit and the document finds a newer one there and leaves it (HAZARDS 24)."""
     slow, a = chain_of(files), Source().create()
     slow.commit([a.batch()], now_ns=NOW_NS)
+    old = slow.head
+    assert old is not None
     chain_of(files).commit([a.close().batch()], now_ns=NOW_NS)
-    slow._publish(NOW_NS + SECOND_NS)
+    DocumentFile(files, f"{FOLDER}/experiment.json").refresh(old, NOW_NS + SECOND_NS)
     document = json.loads(files.read(f"{FOLDER}/experiment.json"))
     assert (document["commit"], document["state"]) == (2, "succeeded")
 

@@ -27,7 +27,7 @@ def create(draft: Draft, source: str, event: Event) -> None:
     facts = dict(facts)
     _set_params(draft, stamp, event, facts.pop("params", None))
     for name, value in _mapping(facts.pop("properties", None)).items():
-        _set_property(draft, stamp, event, name, str(value))
+        _set_property(draft, stamp, event, name, str(plain(value)))
     for tag in _listed(facts.pop("tags", None)):
         _set_tag(draft, stamp, event, tag, present=True)
     created_ns = facts.pop("created_ns", time_ns)

@@ -24,7 +24,6 @@ from headrace_proto.store.tables import runs, unrolled
 _SUFFIX: Final = re.compile(r"[a-z0-9]{1,8}")
 _SPOOLED: Final = re.compile(r"([0-9]{6,12})-[0-9a-f]{8}")
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
-_GROUPS: Final[dict[str, FileGroup]] = {"source": "source_files"}
 _KINDS: Final[dict[FileGroup, Literal["artifact", "source"]]] = {"artifacts": "artifact", "source_files": "source"}
 MODE_MAX: Final = 0o7777
 
@@ -74,7 +73,7 @@ def image(draft: Draft, source: str, event: Event) -> None:
 def artifact(draft: Draft, source: str, event: Event) -> None:
     """[17, time, path, payload, facts]."""
     time_ns, path, payload, facts = event.fields
-    group = _GROUPS.get(str(facts.get("kind")), "artifacts")
+    group: FileGroup = "source_files" if facts.get("kind") == "source" else "artifacts"
     stamp = Stamp(time_ns, source, event.position)
     try:
         path = names.artifact_path(path)
@@ -129,7 +128,8 @@ def done(draft: Draft, report: FileDone) -> bool:
     if pending.kind in ("artifact", "source"):
         files = draft.files["source_files" if pending.kind == "source" else "artifacts"]
         state = "changed" if report.bad else "stored"
-        files[pending.name] = files[pending.name].model_copy(update={"state": state})
+        if pending.name in files:
+            files[pending.name] = files[pending.name].model_copy(update={"state": state})
     return True
 
 

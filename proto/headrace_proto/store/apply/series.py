@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -44,12 +44,12 @@ class _Point(NamedTuple):
 
 def add_points(draft: Draft, source: str, points: Points, automatic_rows: list[NDArray[np.int32]]) -> None:
     """Take up a batch's numeric points."""
-    if not len(points.step):
-        return
     finite = np.isfinite(points.step)
     if not finite.all():
         count_gap(draft, source, int(len(finite) - finite.sum()), NOT_FINITE)
         points = Points._make(column[finite] for column in points)
+    if not len(points.step):
+        return
     meaning = _meaning(draft, source, points.channel)
     draft.points.append(Columns(source, meaning[points.channel], points))
     draft.automatic_rows.extend(meaning[row] for row in automatic_rows)
@@ -153,10 +153,9 @@ def _fill_steps(
 
 
 def _fold_rows(draft: Draft, kind: PartKind) -> pa.Table | None:
-    rows = draft.rows[kind]
+    rows = sorted(_with_steps(draft, kind), key=lambda row: (row.channel, row.step, row.time_us))
     if not rows:
         return None
-    rows = sorted(_with_steps(draft, kind, rows), key=lambda row: (row.channel, row.step, row.time_us))
     times_us = np.array([row.time_us for row in rows], np.int64)
 
     def point(i: int) -> _Point:
@@ -183,11 +182,11 @@ def _plain(kind: pa.DataType) -> pa.DataType:
     return kind.value_type if pa.types.is_dictionary(kind) else kind
 
 
-def _with_steps(draft: Draft, kind: PartKind, rows: Iterable[SeriesRow]) -> list[SeriesRow]:
+def _with_steps(draft: Draft, kind: PartKind) -> list[SeriesRow]:
     """Rows in commit order with a step each; a row whose step is not finite is counted as a gap."""
     highest: dict[str, float] = {}
     kept = []
-    for row in rows:
+    for row in draft.rows[kind]:
         if row.channel not in highest:
             record = draft.channels[kind].get(row.channel)
             highest[row.channel] = max(NO_STEP, record.max_step) if record and record.max_step is not None else NO_STEP
