@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from headrace.command.main import invoke
-from headrace.command.running import Running, log_file, running
+from headrace.command.running import PARTS, Running, log_file, running
 from headrace_proto.home import Home
 from tests.waiting import wait_until
 
@@ -62,7 +62,9 @@ def up(home: Home) -> Iterator[Callable[..., Up]]:
     yield start
     for one in started:
         if one.process.poll() is None:
-            one.stop()
+            said = one.stop()
+            logs = "\n".join(f"--- {part}\n{log_of(home, part)[-2000:]}" for part in PARTS)
+            assert "killing" not in said, f"{said}\n{logs}"
         assert one.process.stderr
         one.process.stderr.close()
 

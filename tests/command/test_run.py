@@ -22,9 +22,12 @@ from tests.waiting import wait_until
 TRAINER = """
 import sys
 import headrace as hr
+waits = (30, 60) if len(sys.argv) > 2 else ()
 with hr.init("work/run").create_experiment(name="mlp", params={"lr": 0.1}) as exp:
     for step in range(100):
         exp.log_metric("loss", step, 1 / (step + 1))
+        if step in waits:
+            exp.wait("stored", timeout=50)
     exp.log_artifact(__file__, "kept/script.py")
 print("trained")
 sys.exit(int(sys.argv[1]))
@@ -41,12 +44,14 @@ def trainer(tmp_path: Path) -> str:
 
 def test_run_stores_everything_and_says_where(headrace: Headrace, home: Home, trainer: str, store: str) -> None:
     """After `run` the store holds every point and file, standard output is the program's, the exit code too, nothing runs."""
-    done = headrace("run", "--store", store, "--", sys.executable, trainer, "3")
+    done = headrace("run", "--store", store, "--", sys.executable, trainer, "3", "wait")
     assert (done.returncode, done.stdout) == (3, "trained\n")
     experiment = StoredProject(store, "work/run").get_experiment("RUN-1")
     assert len(experiment.get_channel("loss")) == 100
     assert experiment.artifacts["kept/script.py"].state == "stored"
     assert experiment.state == "succeeded"
+    document = json.loads(Path(experiment.url, "experiment.json").read_text())
+    assert len(document["parts"]["numeric"]) == 1  # of three commits, merged although the collector was stopped at once
     assert "RUN-1 mlp  succeeded  work/run" in done.stderr
     assert experiment.url in done.stderr
     assert running(home) is None

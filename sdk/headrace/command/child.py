@@ -36,14 +36,15 @@ class Pauses:
 
 
 class Child:
-    """A part of `headrace up`. `command` is asked for at each start, `ready` whether the started process serves."""
+    """A part of `headrace up`. `command` is asked for at each start; `ready` says of the started process whether it is well,
+    or None while it does not answer."""
 
     def __init__(
         self,
         home: Home,
         name: str,
         command: Callable[[], Sequence[str]],
-        ready: Callable[[], bool],
+        ready: Callable[[], bool | None],
         environment: Mapping[str, str],
     ) -> None:
         self.name: Final = name

@@ -42,9 +42,10 @@ class Broker(NamedTuple):
     streams: tuple[StreamState, ...] = ()
 
 
-def answers(port: int) -> bool:
-    """Whether a part's health server answers, well or not."""
-    return healthz(port) is not None
+def well(port: int) -> bool | None:
+    """Whether a part says that it is well; None when it does not answer."""
+    answer = healthz(port)
+    return answer.ok if answer is not None else None
 
 
 def healthz(port: int) -> Answer | None:

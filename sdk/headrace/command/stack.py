@@ -17,7 +17,7 @@ from typing import Final
 
 from headrace.command import signals
 from headrace.command.child import Child
-from headrace.command.probes import answers
+from headrace.command.probes import well
 from headrace.command.running import Running
 from headrace.service.broker import connect, ensure_streams
 from headrace.service.nats_server import NatsServer
@@ -25,6 +25,8 @@ from headrace.service.ports import free_port
 from headrace_proto.errors import HeadraceError
 from headrace_proto.home import HOME_VARIABLE, Home
 
+WELL_S: Final = 10.0
+"""A part that answers is given so long to be well, too. Then `up` serves without: a store may be away for hours."""
 START_S: Final = 60.0
 STOP_S: Final = 30.0
 """Agent and collector bound their own drains (10 s by default); this is for one that hangs."""
@@ -51,19 +53,19 @@ class Stack:
         self.store: Final = store
         environment = {**os.environ, HOME_VARIABLE: home.root}
 
-        def child(name: str, command: Callable[[], list[str]], ready: Callable[[], bool]) -> Child:
+        def child(name: str, command: Callable[[], list[str]], ready: Callable[[], bool | None]) -> Child:
             return Child(home, name, command, ready, environment)
 
-        self.nats: Final = child("nats-server", self.server.command, self.server.ready)
+        self.nats: Final = child("nats-server", self.server.command, lambda: self.server.ready() or None)
         self.agent: Final = child(
             "agent",
             lambda: _ours("agent", self.agent_port, nats=self.server.url, home=home.root),
-            lambda: answers(self.agent_port),
+            lambda: well(self.agent_port),
         )
         self.collector: Final = child(
             "collector",
             lambda: _ours("collector", self.collector_port, nats=self.server.url, store=store),
-            lambda: answers(self.collector_port),
+            lambda: well(self.collector_port),
         )
         self.children: Final = (self.nats, self.agent, self.collector)
 
@@ -83,8 +85,8 @@ class Stack:
     def _start(self, *children: Child) -> None:
         for child in children:
             child.start()
-        give_up_s = time.monotonic() + START_S
-        while not all(child.ready() for child in children):
+        began_s = time.monotonic()
+        while not all(ready := [child.ready() for child in children]):
             arrived = signals.take(_SIGNALS, _LOOK_S)
             if arrived is not None and arrived.si_signo in signals.STOP:
                 raise Stopped
@@ -92,10 +94,13 @@ class Stack:
                 status = child.died()
                 if status is not None:
                     raise StartFailed(f"{child.name} {_how(status)} at its start; it said:\n{child.log_tail()}")
-            if time.monotonic() > give_up_s:
-                raise StartFailed(
-                    f"{children[0].name} does not answer after {START_S:.0f} s:\n{children[0].log_tail()}"
-                )
+            waited_s = time.monotonic() - began_s
+            if waited_s > WELL_S and None not in ready:
+                self._tell(f"{children[ready.index(False)].name} is not well yet: `headrace status` says why")
+                return
+            if waited_s > START_S:
+                silent = children[ready.index(None)]
+                raise StartFailed(f"{silent.name} does not answer after {START_S:.0f} s; it said:\n{silent.log_tail()}")
 
     def serve(self) -> None:
         """Start again what dies, until SIGINT, SIGTERM or SIGHUP."""
