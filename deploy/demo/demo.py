@@ -1,4 +1,7 @@
-"""`make demo`: the main job on real input. Trains under `headrace run`, then shows what was stored, all of it below .demo/."""
+"""`make demo`: the main job on real input. Trains under `headrace run`, then shows what was stored, all of it below .demo/.
+
+Arguments are the training script's (`--epochs N`).
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,7 @@ def main() -> None:
 
     console.rule("training under `headrace run`: nats-server, agent and collector beside it, for the time")
     known = {experiment.internal_id for experiment in StoredProject(str(STORE), PROJECT)}
-    subprocess.run([*HEADRACE, "run", "--", sys.executable, str(SCRIPT)], cwd=work, check=True)
+    subprocess.run([*HEADRACE, "run", "--", sys.executable, str(SCRIPT), *sys.argv[1:]], cwd=work, check=True)
     made = [one for one in StoredProject(str(STORE), PROJECT) if one.internal_id not in known]
 
     show(console, "ls", PROJECT, "--sort=-test/accuracy")
@@ -67,7 +70,7 @@ def tree(experiment: StoredExperiment) -> Tree:
     named += [str(path.relative_to(root)) for path in root.glob("images/*/*.png")]
     shown = Tree(os.path.relpath(root))
     branches: dict[str, Tree] = {"": shown}
-    for path in sorted([*named, "experiment.json"]):
+    for path in sorted([*named, "experiment.json"], key=lambda path: path.rpartition("/")[::2]):
         folder, _, name = path.rpartition("/")
         label = f"{name}  [dim]{decimal((root / path).stat().st_size)}[/]"
         if folder not in branches:
