@@ -21,8 +21,8 @@ import sys
 from _thread import get_ident
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 
-from headrace.warning import warn
 from headrace_proto.events import Outcome
+from headrace_proto.warning import warn
 
 if TYPE_CHECKING:
     from types import TracebackType

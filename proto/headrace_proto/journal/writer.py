@@ -29,7 +29,7 @@ from types import CodeType
 from typing import Any, Final
 
 from headrace_proto import names
-from headrace_proto.errors import InvalidValue, TelemetryWarning
+from headrace_proto.errors import InvalidValue
 from headrace_proto.events import (
     AUTO_POINT,
     AUTO_POINT_WIDTH,
@@ -50,9 +50,11 @@ from headrace_proto.events import (
 from headrace_proto.home import Home
 from headrace_proto.journal import forks, reentry
 from headrace_proto.journal.layout import SourceFacts, segment_name
+from headrace_proto.journal.refusal import point_refusal, row_refusal
 from headrace_proto.journal.tape import FirstEvents, NoRoom, Tape
 from headrace_proto.journal.vocabulary import Vocabulary
 from headrace_proto.limits import EVENT_BYTES_MAX, TRACEBACK_BYTES_MAX
+from headrace_proto.warning import warn
 
 _pack_point = POINT.pack_into
 _pack_auto_point = AUTO_POINT.pack_into
@@ -122,7 +124,7 @@ class JournalWriter(Tape):
         except NoRoom:
             self._lose(1, self._drop_reason)
         except Exception as error:
-            raise _refusal(error, name, value, step, time_ns) from None
+            raise point_refusal(error, name, value, step, time_ns) from None
         finally:
             self._release()
 
@@ -146,7 +148,7 @@ class JournalWriter(Tape):
         except NoRoom:
             self._lose(1, self._drop_reason)
         except Exception as error:
-            raise _refusal(error, name, value, 0, time_ns) from None
+            raise point_refusal(error, name, value, 0, time_ns) from None
         finally:
             self._release()
 
@@ -186,7 +188,7 @@ class JournalWriter(Tape):
         except NoRoom:
             self._lose(len(keys), self._drop_reason)
         except Exception as error:
-            raise _row_refusal(error, values, step, time_ns) from None
+            raise row_refusal(error, values, step, time_ns) from None
         finally:
             self._release()
 
@@ -454,49 +456,7 @@ class JournalWriter(Tape):
         self._drop(count, reason)
         if not self._warned:
             self._warned = True
-            _warn(
-                f"{count} event(s) of experiment {self.experiment} were dropped: {reason}. The store will show a gap."
-            )
-
-
-def _warn(message: str) -> None:
-    """Warn, but never raise into training: under `-W error` the message goes to stderr."""
-    import warnings
-
-    try:
-        warnings.warn(message, TelemetryWarning, stacklevel=4)
-    except TelemetryWarning:
-        print(message, file=sys.stderr)  # noqa: T201
-
-
-def _refusal(error: Exception, name: Any, value: Any, step: Any, time_ns: Any) -> Exception:
-    """What a point's caller is told: which of its arguments was wrong."""
-    if type(error).__module__.startswith("headrace"):
-        return error
-    names.channel_name(name)
-    for what, number in (("step", step), ("value", value)):
-        if not _is_number(number):
-            return InvalidValue(f"{name!r}: the {what} {number!r} of type {type(number).__name__} is not a number")
-    return InvalidValue(f"{name!r}: the time {time_ns!r} is not a count of nanoseconds since 1970")
-
-
-def _row_refusal(error: Exception, values: Mapping[str, float], step: Any, time_ns: Any) -> Exception:
-    if type(error).__module__.startswith("headrace"):
-        return error
-    for name, value in values.items():
-        if not _is_number(value):
-            return _refusal(error, name, value, 0, 0)
-    return _refusal(error, next(iter(values), "row"), 0, 0 if step is None else step, time_ns)
-
-
-def _is_number(value: Any) -> bool:
-    if isinstance(value, (str, bytes)):
-        return False
-    try:
-        float(value)
-    except (TypeError, ValueError, OverflowError):
-        return False
-    return True
+            warn(f"{count} event(s) of experiment {self.experiment} were dropped: {reason}. The store will show a gap.")
 
 
 _LOCKING: Final[frozenset[CodeType]] = frozenset(

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from headrace.live.handle import Handle, reported
 from headrace.spool import SpoolFull
-from headrace.warning import warn
 from headrace_proto import names
 from headrace_proto.errors import ArtifactNotFound, InvalidName, InvalidValue
 from headrace_proto.events import Kind
+from headrace_proto.warning import warn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

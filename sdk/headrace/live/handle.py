@@ -7,11 +7,11 @@ from time import time_ns
 from typing import TYPE_CHECKING, Any, Concatenate, Final, NamedTuple, ParamSpec, TypeVar
 
 from headrace.spool import Spool
-from headrace.warning import warn
 from headrace_proto.errors import ExperimentStopped
 from headrace_proto.events import ChannelType, Kind
 from headrace_proto.home import Home
 from headrace_proto.journal import JournalWriter, SourceFacts
+from headrace_proto.warning import warn
 
 if TYPE_CHECKING:
     from collections.abc import Callable

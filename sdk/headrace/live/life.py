@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 from headrace import ends, waiting
 from headrace.live.handle import Handle
 from headrace.waiting import ID_WAIT_S, Receipt
-from headrace.warning import warn
 from headrace_proto.errors import ExperimentStopped, SaveError
 from headrace_proto.events import Outcome
 from headrace_proto.limits import TRACEBACK_BYTES_MAX
+from headrace_proto.warning import warn
 
 if TYPE_CHECKING:
     from types import TracebackType

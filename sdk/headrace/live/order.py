@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from headrace.warning import warn
+from headrace_proto.warning import warn
 
 if TYPE_CHECKING:
     from collections.abc import Callable

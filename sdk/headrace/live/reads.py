@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from headrace import waiting
 from headrace.live.life import Life
-from headrace.warning import warn
 from headrace_proto.errors import StaleRead
+from headrace_proto.warning import warn
 
 if TYPE_CHECKING:
     import pandas as pd
