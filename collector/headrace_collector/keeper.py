@@ -22,6 +22,7 @@ from nats.js.api import Header
 from nats.js.errors import APIError, NotFoundError
 from nats.js.errors import Error as JetStreamError
 
+from headrace_collector.cancelling import stay_cancelled
 from headrace_collector.leases import BEAT_S, LEASE_TTL_S, LeaseBook, Member
 from headrace_proto import subjects
 
@@ -118,6 +119,7 @@ class LeaseKeeper:
                 await self._announce()
             except TRANSIENT as error:
                 _LOG.debug("a beat failed", extra={"error": repr(error)})
+            stay_cancelled()
             if self._book.leaving and not self._book.held:
                 self._empty.set()
             await self._pause()

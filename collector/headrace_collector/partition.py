@@ -16,6 +16,7 @@ from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 
 from headrace_collector.address import Address
+from headrace_collector.cancelling import stay_cancelled
 from headrace_collector.intake import Arrival
 from headrace_collector.keeper import TRANSIENT
 from headrace_collector.pull import ACK_WAIT_S, ConsumerGone, Pull, Queue, make_consumer
@@ -78,17 +79,18 @@ class Partition:
                 _LOG.warning("the broker is out of reach", extra={"error": repr(error.exceptions[0])})
             except* Exception:
                 _LOG.exception("a partition failed; it begins anew")
-            _stay_cancelled()
+            stay_cancelled()
             await asyncio.sleep(AGAIN_S)
 
     async def _serve(self) -> None:
         consumers = [await make_consumer(self._js, queue, self._epoch) for queue in self._queues]
+        stay_cancelled()
         try:
             async with asyncio.TaskGroup() as self._tasks:
                 for queue, consumer in zip(self._queues, consumers, strict=True):
                     pull = Pull(self._client, self._js, queue, consumer, self._on_message)
                     self._pulls.append(self._tasks.create_task(pull.run(self._workshop.room)))
-                await self._tick()
+                await self._tick()  # not as a task: a group takes its own cancellation back only from a body at work
         finally:
             self._workshop.pacing.live -= len(self._workers)
             self._workers.clear()
@@ -166,16 +168,6 @@ class Partition:
         worker, _ = self._workers.pop(key)
         self._workshop.pacing.live -= 1
         worker.drain()
-
-
-def _stay_cancelled() -> None:
-    """A TaskGroup that is cancelled while it ends with errors raises only those: the cancellation must not be lost with it.
-
-    (What the group cancels itself, it takes back: but only where its body is still at work, as `_tick` is.)
-    """
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError
 
 
 def _frame_of(message: Msg, address: Address) -> Frame:

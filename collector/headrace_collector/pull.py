@@ -22,6 +22,7 @@ from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, Header
 from nats.js.errors import NotFoundError
 
+from headrace_collector.cancelling import stay_cancelled
 from headrace_proto import subjects
 from headrace_proto.limits import MIB
 
@@ -139,6 +140,7 @@ class Pull:
                 silent = 0 if await self._pull_once() else silent + 1
                 if self._fault or silent >= 2:
                     await self._check()
+                    stay_cancelled()
                     await asyncio.sleep(_GRACE_S)
         finally:
             if not self._client.is_closed:
