@@ -13,6 +13,7 @@ from headrace_collector.gathering import Taken
 from headrace_collector.intake import Arrival, Standing
 from headrace_collector.quarantine import put_away
 from headrace_proto.errors import Corrupt
+from headrace_proto.events import Role
 from headrace_proto.frame import Frame, FrameKind, raw_body
 from headrace_proto.ids import token
 from headrace_proto.store.backend import Store
@@ -123,6 +124,11 @@ class Bench:
     def dead(self, source: str) -> bool:
         """Whether the store knows that a source's writer is gone."""
         return self._chain.dead(source)
+
+    def is_system(self, source: str) -> bool:
+        """Whether a source is an agent that samples hardware."""
+        record = self._chain.document.sources.get(source)
+        return record is not None and record.role == Role.SYSTEM
 
     def pending(self, source: str, file: str) -> PendingFile | None:
         """A file that an event named and that is not in place yet."""

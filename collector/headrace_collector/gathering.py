@@ -74,9 +74,17 @@ class Gathering:
         return next(self.replies(), None) is not None
 
     def take(self, bytes_max: int) -> Taken:
-        """What one commit is given: up to about `bytes_max` raw bytes, shared fairly among the sources that wait."""
-        waiting = {source: intake for source, intake in self._intakes.items() if intake.waits}
-        return {source: intake.take(bytes_max // len(waiting)) for source, intake in waiting.items()}
+        """What one commit is given: up to `bytes_max` raw bytes, or one batch more, in fair turns of the sources that wait."""
+        waiting = [source for source, intake in self._intakes.items() if intake.waits]
+        taken: Taken = {}
+        left = bytes_max
+        for source in waiting:
+            if left <= 0:
+                break
+            intake = self._intakes[source] = self._intakes.pop(source)  # from now on last in turn
+            taken[source] = intake.take(bytes_max // len(waiting))
+            left -= sum(arrival.frame.raw_size for arrival in taken[source])
+        return taken
 
     def settle(self, taken: Taken) -> list[str]:
         """The store has taken `taken`. Returns the messages to acknowledge."""

@@ -29,7 +29,7 @@ from headrace_proto import subjects
 _LOG: Final = logging.getLogger(__name__)
 _WRONG_LAST_SEQUENCE: Final = 10_071
 _ANSWER_S: Final = BEAT_S
-_LISTEN_S: Final = 0.25
+LISTEN_S: Final = 0.25
 """A newcomer listens this long before its first claim: those who hear it announce themselves at once."""
 _TTL: Final[dict[str, str]] = {Header.MSG_TTL: f"{LEASE_TTL_S}s"}
 
@@ -68,7 +68,7 @@ class LeaseKeeper:
         subscription = await self._client.subscribe(subjects.collector("*"), cb=self._on_announcement)
         try:
             await self._announce()
-            await asyncio.sleep(_LISTEN_S)
+            await asyncio.sleep(LISTEN_S)
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._watch())
                 tasks.create_task(self._beat(tasks))

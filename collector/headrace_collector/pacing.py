@@ -33,9 +33,9 @@ class Pacing:
         stretched = self.live * PUTS_PER_COMMIT / PUTS_PER_S
         return max(self._interval_s, min(stretched, REMOTE_INTERVAL_S_MAX))
 
-    def due(self, now: float, *, urgent: bool = False) -> float:
-        """When to commit what arrived at `now`."""
+    def due(self, now: float, *, urgent: bool = False, background: bool = False) -> float:
+        """When to commit what arrived at `now`. `background` is what nobody looks at while it is the only news."""
         if urgent:
             return now + URGENT_S
-        interval_s = self.interval_s
+        interval_s = REMOTE_INTERVAL_S_MAX if background and not self._local else self.interval_s
         return (math.floor(now / interval_s) + 1) * interval_s if self._local else now + interval_s

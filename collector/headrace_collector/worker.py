@@ -132,7 +132,8 @@ class Worker:
         urgent = frame.flush or frame.kind is not FrameKind.EVENTS or self._bench.number == 0
         if self._gathering.bytes >= COMMIT_RAW_BYTES // 4:  # compressed: about one commit's worth
             self._hurry()
-        self._wake_at(self._workshop.pacing.due(now, urgent=urgent))
+        background = self._bench.is_system(frame.source)  # hardware is sampled for ever, and would keep everything busy
+        self._wake_at(self._workshop.pacing.due(now, urgent=urgent, background=background))
 
     def _hurry(self) -> None:
         self._wake_at(0.0)

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import random
+import shutil
 from collections.abc import Callable
+from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 
 from headrace.service.nats_server import NatsServer
+from headrace.service.ports import free_port
+from headrace_collector import upkeep
 from headrace_collector.pull import Queue, make_consumer
 from headrace_proto import subjects
 from headrace_proto.frame import Codec, Frame, FrameKind
+from headrace_proto.limits import PARTS_MAX
 from headrace_proto.messages import Rewind
-from tests.collector.frames import SITE, Source, encoded, subject_of
+from headrace_proto.store.backend import open_store
+from headrace_proto.store.catalog import read_rows
+from headrace_proto.store.chain import Chain
+from tests.collector.frames import PROJECT, SITE, Source, encoded, subject_of
 from tests.collector.harness import Broker, collecting, document, held, points, quarantined, until
+
+pytestmark = pytest.mark.usefixtures("alone")
 
 
 def logged(count: int = 100) -> Source:
@@ -135,6 +148,85 @@ class TestStoring:
             assert (await broker.file_done(source, file)).done
         assert points(s3_url, source.experiment) == sorted(source.points)
         assert document(s3_url, source.experiment).artifacts["model.bin"].state == "stored"
+
+
+class TestCare:
+    async def test_catalog_shows_what_a_mark_promises(self, nats_server: NatsServer, store: str) -> None:
+        """Whoever waits until a run is stored finds it in the catalog as it was stored."""
+        source = logged()
+        source.close()
+        async with Broker.connected(nats_server.url) as broker, collecting(nats_server.url, store):
+            await broker.send(source.cut(1))
+            mark = await broker.stored(source)
+            (row,) = read_rows(open_store(store), PROJECT)
+        assert (row.experiment, row.commit, row.id, row.state) == (source.experiment, mark.commit, "DIG-1", "succeeded")
+        assert row.metrics == {"loss": 99.5}
+
+    async def test_row_that_was_never_written_is_written_by_the_next(self, nats_server: NatsServer, store: str) -> None:
+        """A collector that meets frames of a run which the catalog does not show puts it there."""
+        source = logged()
+        async with Broker.connected(nats_server.url) as broker:
+            async with collecting(nats_server.url, store):
+                await broker.send(source.cut(1))
+                await broker.stored(source)
+            shutil.rmtree(Path(store) / PROJECT / "catalog")
+            async with collecting(nats_server.url, store):
+                await broker.send(source.cut(1))
+                await broker.emptied()
+        assert [row.experiment for row in read_rows(open_store(store), PROJECT)] == [source.experiment]
+
+    async def test_finished_run_is_merged_into_one_part(
+        self, nats_server: NatsServer, store: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """After the end of a run its small parts become one, with every point in it."""
+        monkeypatch.setattr(upkeep, "SETTLE_S", 0.0)
+        source = logged()
+        source.close()
+        async with Broker.connected(nats_server.url) as broker, collecting(nats_server.url, store):
+            for sent in source.cut(5):
+                await broker.send([sent])
+                await broker.stored(source, sent.end)
+            await until(lambda: len(parts(store, source)) == 1, "one part is left")
+        assert points(store, source.experiment) == sorted(source.points)
+
+    async def test_long_run_is_merged_while_it_goes_on(
+        self, nats_server: NatsServer, store: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A run of many commits never has more parts than its limit for long, and commits go on beside the merging."""
+        source = logged(300)
+        async with (
+            Broker.connected(nats_server.url) as broker,
+            collecting(nats_server.url, store, commit_interval_s=0.01),
+        ):
+            for sent in source.cut(PARTS_MAX + 20):
+                await broker.send([sent])
+                await broker.stored(source, sent.end)
+            await until(lambda: len(parts(store, source)) < PARTS_MAX, "parts were merged")
+        assert points(store, source.experiment) == sorted(source.points)
+
+    async def test_figures_and_health_are_served(self, nats_server: NatsServer, store: str) -> None:
+        """What was stored is counted for Prometheus, and /healthz says what the collector does."""
+        source, port = logged(100), free_port()
+        async with Broker.connected(nats_server.url) as broker, collecting(nats_server.url, store, metrics_port=port):
+            await broker.send(source.cut(2))
+            await broker.stored(source)
+            figures = await asyncio.to_thread(_get, f"http://127.0.0.1:{port}/metrics")
+            health = json.loads(await asyncio.to_thread(_get, f"http://127.0.0.1:{port}/healthz"))
+        assert "headrace_collector_points_total 100.0" in figures
+        assert f"headrace_collector_bytes_total {source.end}.0" in figures
+        assert (health["ok"], health["partitions"], health["experiments"]) == (True, [0, 1, 2, 3], 1)
+
+
+def parts(store: str, source: Source) -> list[str]:
+    """The live numeric parts of a source's experiment."""
+    head = Chain(open_store(store), PROJECT, source.experiment).load().head
+    return [part.path for part in head.parts.numeric] if head else []
+
+
+def _get(url: str) -> str:
+    with urlopen(url, timeout=10) as answer:
+        text: str = answer.read().decode()
+    return text
 
 
 class TestGaps:

@@ -20,6 +20,8 @@ from tests.collector.frames import Source
 from tests.collector.harness import PARTITIONS, Broker, collecting, document, held, points, until
 from tests.proto.store_base.faults import FaultyStore
 
+pytestmark = pytest.mark.usefixtures("alone")
+
 FILE = os.urandom(3 * CHUNK_BYTES)
 MOMENTS = {
     "before its first part": ("before", "channels/part-"),

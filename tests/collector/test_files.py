@@ -16,6 +16,8 @@ from headrace_proto.store import layout
 from tests.collector.frames import PROJECT, Source, encoded, subject_of
 from tests.collector.harness import Broker, collecting, document, quarantined, until
 
+pytestmark = pytest.mark.usefixtures("alone")
+
 SEVERAL_PIECES = os.urandom(CHUNK_BYTES) * (2 * PIECE_BYTES // CHUNK_BYTES + 3) + b"the end"
 SMALL = b"weights" * 20_000
 
@@ -27,7 +29,7 @@ def stored_file(store: str, source: Source, path: str) -> Path:
 def uploads(store: str, source: Source) -> list[Path]:
     """Pieces that are still there."""
     folder = Path(store) / layout.experiment_folder(PROJECT, source.experiment) / "artifacts/.uploads"
-    return [path for path in folder.rglob("*") if path.is_file()]
+    return [Path(parent) / name for parent, _, names in os.walk(folder) for name in names]
 
 
 @pytest.mark.parametrize("data", [SMALL, SEVERAL_PIECES], ids=["one piece", "several pieces"])
