@@ -66,6 +66,7 @@ class Source:
         self.flush_to: int | None = None
         self.curiosity = Patience(now_ns / 1e9, CURIOSITY_S, PATIENCE_S)
         self.patience = Patience(now_ns / 1e9)
+        self.obstacle = ""  # why the journal cannot be read to its end, as it was last told
         self.in_thread = False  # a thread is inside the reader: it must stay open
         self._boundaries: deque[int] = deque([self.window.cut], maxlen=BOUNDARIES_MAX)
 

@@ -100,6 +100,7 @@ class Tail:
                 self._glances.begin(source.id, now_ns)
                 source.wake()
             source.poll(now_ns)
+            self._tell_obstacle(source)
             self._look_for_death(source, now_ns)
         except (HeadraceError, OSError) as error:
             lane.fault = error
@@ -110,6 +111,12 @@ class Tail:
         if flush:
             source.asked_to_flush()
         self._shipper.offer(lane, now_ns)
+
+    def _tell_obstacle(self, source: Source) -> None:
+        obstacle = source.reader.obstacle if source.reader else ""
+        if obstacle and obstacle != source.obstacle:
+            log.error("the journal of source %s is shipped up to %d only, and kept: %s", source.id, source.end, obstacle)
+            source.obstacle = obstacle
 
     def _look_for_death(self, source: Source, now_ns: int) -> None:
         if now_ns - source.grew_ns < REST_NS or source.closed or source.death is not Death.UNPROVEN:

@@ -11,7 +11,8 @@ Invariants
 3. An event never straddles two segments. A segment is finished when the next one's base is set; it then ends where the base says.
 4. Every byte of events is covered by a check event once CHECK_BYTES more have followed, once its segment is finished, or once the
    journal is closed. A check covers the bytes since the check before it in the same segment.
-5. The file's space is allocated before it is mapped: a full disk fails a system call, never a store.
+5. The file's space is allocated before it is mapped: a full disk fails a system call, never a store. It gets its name only when
+   its header stands.
 6. Exactly one process writes: the one that holds the record lock on `lock`, from before the folder has its name until it dies.
    Nothing else in that process opens `lock` (any close would drop the lock).
 7. A reader believes nothing: lengths are bounded, offsets are compared with the file, a committed offset below one that was seen is
@@ -152,5 +153,7 @@ def _header(packed: bytes) -> Header:
 
 def segment_numbers(folder: str) -> list[int]:
     """The numbers of the segments in a journal's folder, in order."""
-    names = (name for name in os.listdir(folder) if name.endswith(".seg") and name[:-4].isdigit())
+    names = (
+        name for name in os.listdir(folder) if name.endswith(".seg") and name[:-4].isdigit()
+    )  # `.NNNNNN.seg` is none yet
     return sorted(int(name[:-4]) for name in names)

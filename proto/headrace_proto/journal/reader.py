@@ -13,7 +13,7 @@ from bisect import bisect_right
 from contextlib import suppress
 from typing import Final
 
-from headrace_proto.errors import Corrupt
+from headrace_proto.errors import Corrupt, FormatUnknown
 from headrace_proto.events import CHECK_WIDTH
 from headrace_proto.journal import lock, machine
 from headrace_proto.journal.layout import (
@@ -151,6 +151,7 @@ class JournalReader:
         self._files: list[_File] = [_File(folder, numbers[0])]
         self.header: Final[Header] = self._files[0].head.facts
         self._ahead: _File | None = None
+        self.obstacle = ""  # why the journal cannot be read further than `end`
         self._reading = self._files[0]
         self._seen: list[tuple[int, int]] = []  # (position, when first seen), of the last few committed positions
         self._settled = self._files[0].base
@@ -200,12 +201,16 @@ class JournalReader:
             newest.refresh()  # what it committed before it rolled
             newest.close()
             if following.base < newest.end:
-                raise Corrupt(f"segment {following.head.number} of {self.folder} begins before the one before it ends")
+                self.obstacle = f"segment {following.head.number} begins before the one before it ends"
+                return
             self._files.append(following)
             self._ahead = None
 
     def _following(self, newest: _File) -> _File | None:
-        """The segment after `newest`, once it is in use. Until then it is kept open: the writer makes it ahead of its need."""
+        """The segment after `newest`, once it is in use. Until then it is kept open: the writer makes it ahead of its need.
+
+        One that cannot be read is an `obstacle`: what lies before it is handed out, and the journal is never over.
+        """
         if self._ahead is None:
             if newest.closed or newest.offset(newest.end) < newest.size // 4:
                 return None
@@ -213,8 +218,14 @@ class JournalReader:
                 self._ahead = _File(self.folder, newest.head.number + 1)
             except FileNotFoundError:
                 return None
+            except (Corrupt, FormatUnknown) as error:
+                self.obstacle = f"segment {newest.head.number + 1}: {error}"
+                return None
             if self._ahead.head.facts.nonce != self.header.nonce:
-                raise Corrupt(f"segment {newest.head.number + 1} of {self.folder} was written by another source")
+                self.obstacle = f"segment {newest.head.number + 1} was written by another source"
+                self._ahead.close()
+                self._ahead = None
+                return None
         self._ahead.refresh()
         return self._ahead if self._ahead.in_use else None
 
@@ -222,10 +233,10 @@ class JournalReader:
         """Whether the writer is proven to be gone, on this `host` in this boot: then nothing follows `end`.
 
         Proven: its lock is free, or its machine has booted since, and the journal has rested for PATIENCE_NS. A journal of
-        another host proves nothing: its writer may be alive there.
+        another host proves nothing: its writer may be alive there. Nor does one with an `obstacle`: something follows `end`.
         """
         header = self.header
-        if header.host != host or self._is_own():
+        if header.host != host or self.obstacle or self._is_own():
             return False
         if self._changed_ns is None or self._now_ns - self._changed_ns < PATIENCE_NS:
             return False

@@ -6,7 +6,7 @@ import mmap
 import os
 from typing import Final
 
-from headrace_proto.home import FILE_MODE
+from headrace_proto.home import FILE_MODE, HIDDEN
 from headrace_proto.journal.layout import (
     BASE_AT,
     CHECKS_AT,
@@ -39,13 +39,16 @@ class Segment:
 
     def __init__(self, folder: str, number: int, size: int, base: int, header: Header) -> None:
         """Raises `OSError` when the disk has no room; then no file is left behind."""
-        path = os.path.join(folder, segment_name(number))
+        path = os.path.join(folder, HIDDEN + segment_name(number))
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         self.descriptor = os.open(path, flags, FILE_MODE)
         try:
             os.posix_fallocate(self.descriptor, 0, size)
             os.pwrite(self.descriptor, encode_head(number, size, base, header), 0)
             self.map = mmap.mmap(self.descriptor, size)
+            os.rename(
+                path, os.path.join(folder, segment_name(number))
+            )  # a kill in between leaves no segment without a header
         except BaseException:
             os.close(self.descriptor)
             os.unlink(path)

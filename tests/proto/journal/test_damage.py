@@ -271,3 +271,33 @@ def test_a_long_backlog_is_read_with_few_descriptors(tmp_path: Path) -> None:
         assert len(held) <= 3
     reader.sync()
     reader.close()
+
+
+def test_a_segment_that_cannot_be_read_is_an_obstacle_and_not_the_end(tmp_path: Path) -> None:
+    """What lies before it is handed out; the journal is neither closed nor dead, so nobody deletes what lies behind it."""
+    home = Home(tmp_path / "home")
+    writer = write(home, points=2 * SEGMENT_BYTES_FIRST // 34)
+    overwrite(segment(home, writer, 1), 0, b"\0" * 8)
+    reader, clock = JournalReader(home.journal(writer.source)), Clock()
+    end = settle(reader, clock)
+    assert 0 < end < writer.position
+    assert "begins with" in reader.obstacle
+    assert isinstance(reader.read(0), bytes)
+    assert not reader.closed
+    header = reader.header
+    reader.header = header._replace(pid=0)  # type: ignore[misc]
+    settle(reader, clock)
+    assert not reader.writer_gone(header.host, header.boot_id)
+    reader.close()
+
+
+def test_a_writer_killed_while_it_makes_a_segment_leaves_no_half_one(tmp_path: Path) -> None:
+    """A segment gets its name only with its header in place; what a kill leaves before that is no segment."""
+    home = Home(tmp_path / "home")
+    writer = write(home, close=False)
+    (Path(home.journal(writer.source)) / f".{segment_name(1)}").write_bytes(b"\0" * SEGMENT_BYTES_FIRST)
+    reader = JournalReader(home.journal(writer.source))
+    raw, damages = read_all(reader)
+    assert (points(raw), damages, reader.obstacle) == (EXPECTED, [], "")
+    reader.close()
+    writer.abandon()
