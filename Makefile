@@ -30,7 +30,7 @@ demo: $(READY)
 	$(BIN)/python deploy/demo/demo.py
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 3
 
 check: $(READY)
 	$(BIN)/ruff check
