@@ -71,8 +71,10 @@ class Collector:
                 return
             try:
                 await self._serve(self._site, stop)
-            except* BrokerLost as lost:
-                raise lost.exceptions[0] from None
+            except BaseExceptionGroup as group:
+                if group.subgroup(BrokerLost):
+                    raise BrokerLost("the broker closed the connection for good: see --credentials") from group
+                raise
             finally:
                 await self._close(self._site)
 
@@ -235,4 +237,4 @@ async def _persist(attempt: Callable[[], Awaitable[_Result]], what: str) -> _Res
 async def _watch(client: Client) -> None:
     while not client.is_closed:  # noqa: ASYNC110 - the client has no event for it
         await asyncio.sleep(AGAIN_S)
-    raise BrokerLost("the broker closed the connection for good: check --credentials and what they permit")
+    raise BrokerLost

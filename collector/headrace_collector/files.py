@@ -227,6 +227,8 @@ class Files:
     async def _serve(self, key: FileKey, desk: FileDesk) -> None:
         try:
             await desk.run()
+        except Exception:  # nothing is acknowledged, so it comes again; no file may stop an experiment
+            _LOG.exception("a file was let go of", extra={"source": key[0], "file": key[1]})
         finally:
             del self._desks[key]
 

@@ -25,13 +25,17 @@ from headrace_collector.worker import Worker
 from headrace_collector.workshop import Workshop
 from headrace_proto import names, subjects
 from headrace_proto.errors import Corrupt, FormatUnknown, InvalidName
-from headrace_proto.frame import Frame, decode
+from headrace_proto.frame import Frame, FrameKind, decode
 from headrace_proto.messages import Rewind
+from headrace_proto.store import layout
 
 _LOG: Final = logging.getLogger(__name__)
 
-IDLE_S: Final = 600.0
-"""An experiment that is silent this long is let go of; its next frame loads it again."""
+IDLE_S: Final = 60.0
+"""An experiment that is silent this long is let go of; its next frame loads it again, which costs two requests."""
+WORKERS_KEPT: Final = 500
+CROWDED_IDLE_S: Final = 5.0
+"""Where there are more experiments than that: each keeps its document in memory, and many short runs must not add up."""
 TICK_S: Final = 0.5
 AGAIN_S: Final = 0.5
 FRAME_OVERHEAD: Final = 1024
@@ -157,11 +161,12 @@ class Partition:
             now = time.monotonic()
             touching = now - touched_at >= ACK_WAIT_S / 3
             touched_at = now if touching else touched_at
+            patience_s = IDLE_S if self._workshop.pacing.live <= WORKERS_KEPT else CROWDED_IDLE_S
             for key, (worker, _) in list(self._workers.items()):
                 worker.tick(now)
                 if touching:
                     worker.touch()
-                if worker.idle and now - worker.active_at >= IDLE_S:
+                if worker.idle and now - worker.active_at >= patience_s:
                     self._dismiss(key)
 
     def _dismiss(self, key: WorkerKey) -> None:
@@ -176,4 +181,6 @@ def _frame_of(message: Msg, address: Address) -> Frame:
     if (frame.experiment, frame.source) != (address.experiment, address.source):
         raise Corrupt(f"the frame is of {frame.experiment}/{frame.source}, and was sent as another's")
     names.project_name(frame.project)
+    if frame.kind is FrameKind.CHUNK:
+        layout.file_name(frame.file)
     return frame

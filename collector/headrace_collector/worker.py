@@ -51,6 +51,7 @@ class Worker:
         """Held by whoever changes the experiment: a commit, or a file that is put in place."""
         self._files: Final = Files(workshop, self._bench, self._turn, self._hurry)
         self._unplaced: list[Arrival] = []  # came while the bench was not laid out yet
+        self._tasks = asyncio.TaskGroup()
         self._due = math.inf
         self._wake: Final = asyncio.Event()
         self._placing = False

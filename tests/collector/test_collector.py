@@ -14,7 +14,8 @@ import pytest
 
 from headrace.service.nats_server import NatsServer
 from headrace.service.ports import free_port
-from headrace_collector import upkeep
+from headrace_collector import partition, upkeep
+from headrace_collector.collector import BrokerLost
 from headrace_collector.pull import Queue, make_consumer
 from headrace_proto import subjects
 from headrace_proto.frame import Codec, Frame, FrameKind
@@ -382,6 +383,34 @@ class TestBroker:
                 await again.send([source.frame(source.end, source.end, flush=True)])
                 await again.stored(source)
                 await again.emptied()
+        assert points(store, source.experiment) == sorted(source.points)
+
+    async def test_connection_closed_for_good_ends_the_collector(self, nats_server: NatsServer, store: str) -> None:
+        """When the broker will not have this client any more, the collector ends with an error that says so."""
+
+        async def lose_it() -> None:
+            async with collecting(nats_server.url, store) as collector:
+                await until(lambda: held(collector), "it serves")
+                assert collector._site is not None
+                await collector._site.client.close()
+                await until(lambda: not held(collector), "it works nothing any more")
+
+        with pytest.raises(BrokerLost, match="credentials"):
+            await lose_it()
+
+    async def test_silent_experiment_is_let_go_of(
+        self, nats_server: NatsServer, store: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """An experiment that has nothing to say takes no memory, and is loaded again when it speaks."""
+        monkeypatch.setattr(partition, "IDLE_S", 0.0)
+        source = logged()
+        frames = source.cut(2)
+        async with Broker.connected(nats_server.url) as broker, collecting(nats_server.url, store) as one:
+            await broker.send(frames[:1])
+            await broker.stored(source, frames[0].end)
+            await until(lambda: dict(one.health().facts)["experiments"] == 0, "it is let go of")
+            await broker.send(frames[1:])
+            await broker.stored(source)
         assert points(store, source.experiment) == sorted(source.points)
 
     async def test_other_number_of_partitions_after_all_have_stopped(self, nats_server: NatsServer, store: str) -> None:

@@ -164,3 +164,16 @@ async def test_overwritten_artifact_keeps_the_later_bytes(nats_server: NatsServe
             assert (await broker.file_done(source, file)).done
         await broker.emptied(subjects.FILES_STREAM)
     assert stored_file(store, source, "model.bin").read_bytes() == second
+
+
+@pytest.mark.parametrize("name", ["../../escape", ".hidden", "a/b", "", "x" * 200])
+async def test_hostile_file_name_is_refused(nats_server: NatsServer, store: str, name: str) -> None:
+    """A chunk whose file could lie outside the experiment's uploads is kept aside, and the experiment goes on."""
+    source = Source()
+    source.log("loss", 10)
+    chunk = source.chunks("000001-0123abcd", SMALL)[0]._replace(file=name)
+    async with Broker.connected(nats_server.url) as broker, collecting(nats_server.url, store):
+        await broker.send([chunk, *source.cut(1)])
+        await until(lambda: quarantined(store), "the chunk is kept aside")
+        await broker.stored(source)
+        await broker.emptied(subjects.FILES_STREAM)
