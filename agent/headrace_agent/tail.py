@@ -115,7 +115,9 @@ class Tail:
     def _tell_obstacle(self, source: Source) -> None:
         obstacle = source.reader.obstacle if source.reader else ""
         if obstacle and obstacle != source.obstacle:
-            log.error("the journal of source %s is shipped up to %d only, and kept: %s", source.id, source.end, obstacle)
+            log.error(
+                "the journal of source %s is shipped up to %d only, and kept: %s", source.id, source.end, obstacle
+            )
             source.obstacle = obstacle
 
     def _look_for_death(self, source: Source, now_ns: int) -> None:
