@@ -393,7 +393,7 @@ class TestBroker:
                 await until(lambda: held(collector), "it serves")
                 assert collector._site is not None
                 await collector._site.client.close()
-                await until(lambda: not held(collector), "it works nothing any more")
+                await until(lambda: not collector.health().ok, "it says so")
 
         with pytest.raises(BrokerLost, match="credentials"):
             await lose_it()
