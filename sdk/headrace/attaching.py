@@ -1,17 +1,13 @@
-"""Joining an experiment that another process, or this one, has begun.
-
-HEADRACE_EXPERIMENT names the experiment that a process inherits: its id, its project, its owner's source, its home, its store, and
-"direct" or nothing, with '|' between them. `create_experiment` sets it for the children of a process; only `attach` reads it.
-"""
+"""Joining an experiment that another process, or this one, has begun."""
 
 from __future__ import annotations
 
-import os
-from typing import TYPE_CHECKING, Final, NamedTuple
+import copyreg
+from typing import TYPE_CHECKING, Any
 
-from headrace import ends
-from headrace.experiment import Experiment
+from headrace.experiment import Experiment, running
 from headrace.identity import attaching_facts, header_of, headers
+from headrace.inheritance import VARIABLE, inherited
 from headrace.live.handle import Origin
 from headrace.live.known import Known, known_from_journal
 from headrace_proto.errors import ExperimentNotFound
@@ -22,37 +18,6 @@ from headrace_proto.names import project_name
 
 if TYPE_CHECKING:
     from headrace_proto.journal import Header
-
-VARIABLE: Final = "HEADRACE_EXPERIMENT"
-
-
-class Inherited(NamedTuple):
-    """What HEADRACE_EXPERIMENT says."""
-
-    experiment: str
-    project: str
-    source: str
-    home: str
-    store: str
-    direct: str
-
-    @classmethod
-    def of(cls, origin: Origin, source: str) -> Inherited:
-        """What the children of a process are told that logs to `origin`."""
-        return cls(
-            origin.experiment, origin.project, source, origin.home.root, origin.store, "direct" if origin.direct else ""
-        )
-
-    def __str__(self) -> str:
-        return "|".join(part.replace("%", "%25").replace("|", "%7C") for part in self)
-
-
-def inherited() -> Inherited | None:
-    """The experiment that this process inherits, if it does."""
-    parts = os.environ.get(VARIABLE, "").split("|")
-    if len(parts) != len(Inherited._fields) or not is_id(parts[0]):
-        return None
-    return Inherited(*(part.replace("%7C", "|").replace("%25", "%") for part in parts))
 
 
 def attach(
@@ -87,9 +52,9 @@ def attach(
         raise ExperimentNotFound(
             f"no experiment to attach to: give its internal_id, or set {VARIABLE} as create_experiment does"
         )
-    running = ends.running(internal_id)
-    if running is not None:
-        origin = running.origin
+    here = running(internal_id)
+    if here is not None:
+        origin = here.origin
         return attach_to(
             origin.home,
             origin.project,
@@ -128,9 +93,9 @@ def attach_to(
         raise ExperimentNotFound(
             f"{experiment!r:.80} is no internal id: it has 32 hexadecimal digits, `Experiment.internal_id`"
         )
-    running = ends.running(experiment)
-    if running is not None and not owner and rank is None and label is None:
-        return running
+    here = running(experiment)
+    if here is not None and not owner and rank is None and label is None:
+        return here
     header = header_of(home, source) if source else _owner(home, experiment)
     facts = attaching_facts(owner, rank, label, header)
     known = known_from_journal(home, header.source) if header else Known()
@@ -148,3 +113,18 @@ def reattach(
 ) -> Experiment:
     """What a pickled handle becomes: itself in the process that pickled it, one more source in another."""
     return attach_to(Home(home), project, experiment, source, store=store, direct=direct, on_error=on_error)
+
+
+def _reduce(experiment: Experiment) -> tuple[Any, ...]:
+    origin = experiment.origin
+    return reattach, (
+        origin.home.root,
+        origin.project,
+        experiment.internal_id,
+        experiment.source,
+        origin.store,
+        *origin[5:],
+    )
+
+
+copyreg.pickle(Experiment, _reduce)  # here, because only attaching knows how a handle comes back

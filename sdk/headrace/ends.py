@@ -19,15 +19,13 @@ import atexit
 import os
 import sys
 from _thread import get_ident
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, Protocol
 
 from headrace_proto.events import Outcome
 from headrace_proto.warning import warn
 
 if TYPE_CHECKING:
     from types import TracebackType
-
-    from headrace.experiment import Experiment
 
 
 class Ending(NamedTuple):
@@ -37,7 +35,24 @@ class Ending(NamedTuple):
     detail: str | None = None
 
 
-live: Final[dict[Experiment, None]] = {}
+class Endable(Protocol):
+    """A handle, as far as its end is concerned."""
+
+    @property
+    def internal_id(self) -> str:
+        """The experiment."""
+        ...
+
+    def finish_with_process(self, ending: Ending) -> None:
+        """The process ends: close the source."""
+        ...
+
+    def record_exception(self, traceback: str) -> None:
+        """An exception that nobody caught goes through the process, which may live on."""
+        ...
+
+
+live: Final[dict[Endable, None]] = {}
 """The handles by which this process logs, in the order of their beginning."""
 
 _uncaught: Ending | None = None
@@ -55,19 +70,14 @@ def ending_of(error: BaseException | None) -> Ending:
     return Ending(Outcome.ABORTED if isinstance(error, KeyboardInterrupt) else Outcome.FAILED, text)
 
 
-def enter(experiment: Experiment) -> None:
+def enter(experiment: Endable) -> None:
     """Take care of the experiment's end from now on."""
     live[experiment] = None
     _hook()
     finish_with_multiprocessing()
 
 
-def running(internal_id: str | None) -> Experiment | None:
-    """The first handle of this process on the experiment, if it has one."""
-    return next((experiment for experiment in tuple(live) if experiment.internal_id == internal_id), None)
-
-
-def leave(experiment: Experiment) -> None:
+def leave(experiment: Endable) -> None:
     """It has ended."""
     live.pop(experiment, None)
 

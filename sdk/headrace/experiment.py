@@ -83,14 +83,14 @@ class Experiment(Series, Facts, Files, Reads, Life):
 
     def let_inherit(self) -> None:
         """Name this experiment to the processes that this one starts, until it ends."""
-        from headrace.attaching import VARIABLE, Inherited
+        from headrace.inheritance import VARIABLE, Inherited
 
-        self._inherited = str(Inherited.of(self.origin, self._writer.source))
+        self._inherited = str(Inherited.of(self.origin, self.source))
         self._inherited_before = os.environ.get(VARIABLE)
         os.environ[VARIABLE] = self._inherited
 
     def _let_inherit_no_more(self) -> None:
-        from headrace.attaching import VARIABLE
+        from headrace.inheritance import VARIABLE
 
         if self._inherited is None or os.environ.get(VARIABLE) != self._inherited:
             return
@@ -152,3 +152,13 @@ class Experiment(Series, Facts, Files, Reads, Life):
     def _end(self, ending: ends.Ending, *, close: bool = True) -> None:
         super()._end(ending, close=close)
         self._point = self._row = self._point_at = self._refuse_stopped
+
+
+def running(internal_id: str | None) -> Experiment | None:
+    """The first handle of this process on the experiment, if it has one."""
+    return next((experiment for experiment in alive() if experiment.internal_id == internal_id), None)
+
+
+def alive() -> list[Experiment]:
+    """The handles by which this process logs, in the order of their beginning."""
+    return [experiment for experiment in tuple(ends.live) if isinstance(experiment, Experiment)]

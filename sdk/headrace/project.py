@@ -6,9 +6,9 @@ import os
 from time import time_ns
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from headrace import attaching, ends
+from headrace import attaching
 from headrace.definition import define
-from headrace.experiment import Capture, Experiment
+from headrace.experiment import Capture, Experiment, alive
 from headrace.identity import check_resume, identify
 from headrace.live.handle import Origin
 from headrace.live.known import Known
@@ -166,7 +166,7 @@ class Project:
         """
         from headrace.reading import StoredProject
 
-        for experiment in tuple(ends.live):
+        for experiment in alive():
             if self.direct and experiment.project == self.name:
                 experiment.save()
         if self._stored is None:

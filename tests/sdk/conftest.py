@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import headrace as hr
-from headrace import ends
+from headrace.experiment import alive
 from headrace_proto.home import Home
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -22,7 +22,7 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 def project(home: Home) -> Iterator[hr.Project]:
     """A project whose experiments are all stopped at the test's end."""
     yield hr.init("vision/digits", home=home.root)
-    for experiment in tuple(ends.live):
+    for experiment in alive():
         experiment.stop()
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import headrace as hr
-from headrace import attaching, ends
+from headrace import ends, inheritance
 from headrace.errors import ExperimentNotFound
 from headrace_proto.events import Kind, Role
 from headrace_proto.home import Home
@@ -182,8 +182,8 @@ def test_an_inheritance_says_everything(tmp_path: Path) -> None:
     home = Home(tmp_path / "100%|home")
     project = hr.init("a/b", home=home.root, store=f"{tmp_path}/st%7Core", direct=True)
     with project.create_experiment(upload_source_files=[], git_info=False) as experiment:
-        given = attaching.inherited()
-        assert given == attaching.Inherited.of(experiment.origin, experiment._writer.source)
+        given = inheritance.inherited()
+        assert given == inheritance.Inherited.of(experiment.origin, experiment._writer.source)
         assert given is not None
         assert (given.home, given.store, given.direct) == (home.root, f"{tmp_path}/st%7Core", "direct")
 
@@ -198,14 +198,14 @@ def test_creating_never_attaches_by_accident(create: Create, home: Home, run_scr
 
 def test_the_variable_lives_as_long_as_the_experiment(create: Create) -> None:
     """And gives way to the one before it."""
-    assert attaching.VARIABLE not in os.environ
+    assert inheritance.VARIABLE not in os.environ
     first = create()
     second = create()
-    assert os.environ[attaching.VARIABLE].startswith(second.internal_id)
+    assert os.environ[inheritance.VARIABLE].startswith(second.internal_id)
     second.stop()
-    assert os.environ[attaching.VARIABLE].startswith(first.internal_id)
+    assert os.environ[inheritance.VARIABLE].startswith(first.internal_id)
     first.stop()
-    assert attaching.VARIABLE not in os.environ
+    assert inheritance.VARIABLE not in os.environ
 
 
 def test_attaching_by_id(create: Create, project: hr.Project, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,7 +214,7 @@ def test_attaching_by_id(create: Create, project: hr.Project, monkeypatch: pytes
     assert hr.attach(experiment.internal_id) is experiment
     assert hr.attach() is experiment
     assert project.attach(experiment.internal_id) is experiment
-    monkeypatch.delenv(attaching.VARIABLE)
+    monkeypatch.delenv(inheritance.VARIABLE)
     monkeypatch.setenv("HEADRACE_HOME", project.home.root)
     ranked = hr.attach(experiment.internal_id, rank=3)
     assert ranked is not experiment
@@ -258,7 +258,7 @@ def test_an_experiment_of_another_node_is_attached_through_its_project(project: 
 def test_a_damaged_inheritance_is_none(project: hr.Project, monkeypatch: pytest.MonkeyPatch) -> None:
     """A variable that somebody else has set is no experiment."""
     for value in ("", "x", "a|b|c|d|e|f", "|||||"):
-        monkeypatch.setenv(attaching.VARIABLE, value)
+        monkeypatch.setenv(inheritance.VARIABLE, value)
         with pytest.raises(ExperimentNotFound):
             hr.attach()
 

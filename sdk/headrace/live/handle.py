@@ -47,6 +47,11 @@ class Handle:
         self._silent = False  # the process is ending: nobody is there to be told anything
 
     @property
+    def source(self) -> str:
+        """The id of this process's source, under which the store and `headrace status` list it."""
+        return self._writer.source
+
+    @property
     def internal_id(self) -> str:
         """The experiment's id, known from the first moment and without any network: 32 hexadecimal digits."""
         return self.origin.experiment

@@ -133,7 +133,7 @@ class Life(Handle):
             return
         self._before_end()
         self._ended = ending
-        ends.leave(self)  # type: ignore[arg-type] # an Experiment: nothing else is made of this
+        ends.leave(self)
         if not close:
             self._writer.abandon()
             return
@@ -180,16 +180,3 @@ class Life(Handle):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         return self
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        from headrace.attaching import reattach
-
-        origin = self.origin
-        return reattach, (
-            origin.home.root,
-            origin.project,
-            self.internal_id,
-            self._writer.source,
-            origin.store,
-            *origin[5:],
-        )
