@@ -15,8 +15,9 @@ import pytest
 from headrace.service.nats_server import NatsServer
 from headrace.service.ports import free_port
 from headrace_collector import partition, upkeep
-from headrace_collector.collector import BrokerLost
+from headrace_collector.collector import BrokerLost, Collector
 from headrace_collector.pull import Queue, make_consumer
+from headrace_collector.settings import CollectorSettings
 from headrace_proto import subjects
 from headrace_proto.frame import Codec, Frame, FrameKind
 from headrace_proto.limits import PARTS_MAX
@@ -25,7 +26,7 @@ from headrace_proto.store.backend import open_store
 from headrace_proto.store.catalog import read_rows
 from headrace_proto.store.chain import Chain
 from tests.collector.frames import PROJECT, SITE, Source, encoded, subject_of
-from tests.collector.harness import Broker, collecting, document, held, points, quarantined, until
+from tests.collector.harness import PARTITIONS, Broker, collecting, document, held, points, quarantined, until
 
 pytestmark = pytest.mark.usefixtures("alone")
 
@@ -387,16 +388,13 @@ class TestBroker:
 
     async def test_connection_closed_for_good_ends_the_collector(self, nats_server: NatsServer, store: str) -> None:
         """When the broker will not have this client any more, the collector ends with an error that says so."""
-
-        async def lose_it() -> None:
-            async with collecting(nats_server.url, store) as collector:
-                await until(lambda: held(collector), "it serves")
-                assert collector._site is not None
-                await collector._site.client.close()
-                await until(lambda: not collector.health().ok, "it says so")
-
+        collector = Collector(CollectorSettings(nats=nats_server.url, store=store, partitions=PARTITIONS))
+        running = asyncio.create_task(collector.run(asyncio.Event()))
+        await until(lambda: held(collector), "it serves")
+        assert collector._site is not None
+        await collector._site.client.close()
         with pytest.raises(BrokerLost, match="credentials"):
-            await lose_it()
+            await running
 
     async def test_silent_experiment_is_let_go_of(
         self, nats_server: NatsServer, store: str, monkeypatch: pytest.MonkeyPatch
