@@ -116,9 +116,7 @@ class Bench:
         return Standing(self._chain.watermark(source), lost)
 
     def _lost(self, source: str) -> tuple[LostRange, ...]:
-        record = self._chain.document.sources.get(
-            source
-        )  # nearly always there; asking the chain puts archived ones together
+        record = self._chain.document.sources.get(source)  # nearly always: the chain would join the archived ones first
         return record.lost if record else self._chain.lost(source)
 
     def dead(self, source: str) -> bool:

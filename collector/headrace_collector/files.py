@@ -10,6 +10,7 @@ The event that names the file may come before or after its bytes: the pieces wai
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -27,7 +28,8 @@ from headrace_proto.store.uploads import Upload
 _LOG: Final = logging.getLogger(__name__)
 
 FLUSH_S: Final = 2.0
-"""Chunks that wait this long for the rest of their piece become a smaller one: nothing is held unacknowledged for long."""
+"""A chunk that waits this long for the rest of its piece gets a smaller one: a hundred slow uploads must not hold a hundred
+pieces in memory, nor their messages unacknowledged."""
 
 FileKey = tuple[str, str]
 """(source, file)"""
@@ -49,6 +51,7 @@ class FileDesk:
         self._held: list[Arrival] = []  # in the upload, not yet in a piece; without their bodies
         self._last: list[str] = []  # messages that ended the file
         self._wake: Final = asyncio.Event()
+        self._flush_at = 0.0
         self._asked_at = float("-inf")
         self._suspicious = False
         self.report: FileDone | None = None
@@ -103,8 +106,11 @@ class FileDesk:
             if (chunk := self._chunk(arrival.frame)) is None or arrival.frame.first > upload.received:
                 self._refuse(arrival, upload)
                 continue
+            if upload.received == upload.offset:
+                self._flush_at = time.monotonic() + FLUSH_S
             self._held.append(arrival._replace(frame=arrival.frame._replace(body=b"")))
             if await self._workshop.persist(upload.add, arrival.frame.first, chunk):
+                self._flush_at = time.monotonic() + FLUSH_S
                 self._answer(upload)
 
     def _chunk(self, frame: Frame) -> bytes | None:
@@ -149,15 +155,15 @@ class FileDesk:
                 self._last.append(arrival.reply)
 
     async def _rest(self, upload: Upload) -> None:
-        """Wait for more, and flush when it does not come."""
+        """Wait for more, and for the moment to flush what was gathered."""
         self._wake.clear()
-        if self._arrived:
-            return
-        try:
-            async with asyncio.timeout(FLUSH_S if upload.received > upload.offset else None):
-                await self._wake.wait()
-        except TimeoutError:
+        left_s = self._flush_at - time.monotonic() if upload.received > upload.offset else None
+        if left_s is not None and left_s <= 0:
             await self._workshop.persist(upload.flush)
+        elif not self._arrived:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(left_s):
+                    await self._wake.wait()
 
     async def _finish(self, upload: Upload) -> None:
         """Put the file in place. In turn with commits: one of them may give its path to another file."""

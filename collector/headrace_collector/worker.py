@@ -211,7 +211,6 @@ class Worker:
                 except CommitConflict as conflict:
                     self._lose(conflict)
                     return
-        self._workshop.fault = ""
         await self._settle(stored)
         self.waiting_since = began if self._gathering.holds else math.inf
 

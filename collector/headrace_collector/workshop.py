@@ -60,7 +60,9 @@ class Workshop:
     ) -> _Result:
         """Run a call that blocks in a thread of the store's."""
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, lambda: function(*args, **kwargs))
+        result = await loop.run_in_executor(self._threads, lambda: function(*args, **kwargs))
+        self.fault = ""
+        return result
 
     async def persist(
         self, function: Callable[_Parameters, _Result], *args: _Parameters.args, **kwargs: _Parameters.kwargs
