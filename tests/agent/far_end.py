@@ -59,9 +59,12 @@ class FarEnd:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        while waiting := [
+            task for task in self._tasks if not task.done()
+        ]:  # CPython 3.11's wait_for loses a cancellation
+            for task in waiting:
+                task.cancel()
+            await asyncio.wait(waiting, timeout=0.05)
         await self.client.close()
 
     @property
