@@ -30,8 +30,9 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> str:
             experiment.log_metric("odd", 0, float("nan"))
             experiment.log_text("notes", "one\ntwo")
             experiment.log_artifact(str(model), "model.npz")
-    failed = _project(folder, "vision/faces").create_experiment(name="broken")
-    failed.stop("the loss is not finite")
+    failed = _project(folder, "vision/faces").create_experiment(name="broken [red]")
+    failed.set_property("said", "\x1b[31mred[/]")
+    failed.stop("the loss is not finite: list[int] [/]")
     return str(folder / "store")
 
 
@@ -94,7 +95,15 @@ def test_show_finds_any_id_in_any_project(said: Said, filled: str) -> None:
 
 def test_show_says_why_it_failed(said: Said, filled: str) -> None:
     """A failed experiment's page ends with what made it fail."""
-    assert "the loss is not finite" in said("show", "FAC-1", "--store", filled)
+    assert "the loss is not finite: list[int] [/]" in said("show", "FAC-1", "--store", filled)
+
+
+def test_texts_of_others_are_printed_as_they_are(said: Said, filled: str) -> None:
+    """Markup in a name is shown, not obeyed, and control sequences never reach the terminal."""
+    text = said("show", "FAC-1", "--store", filled)
+    assert "broken [red]" in text
+    assert "said = �[31mred[/]" in text
+    assert "broken [red]" in said("ls", "vision/faces", "--store", filled)
 
 
 def test_plot_draws_curves(said: Said, filled: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Final, Literal
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 JSON_HELP: Final = "Print JSON instead of text."
@@ -43,6 +44,12 @@ def _finite(data: Any) -> Any:
     return data
 
 
+def plain(text: object) -> str:
+    """Somebody's text, to be printed as it is: neither rich's markup nor the terminal's control sequences in it do anything."""
+    shown = "".join(character if character.isprintable() or character in "\n\t" else "�" for character in str(text))
+    return escape(shown)
+
+
 def table(
     columns: Sequence[str],
     rows: Iterable[Sequence[object]],
@@ -61,7 +68,7 @@ def table(
 
 
 def _cell(value: object) -> str:
-    return str(value).replace("[", r"\[")
+    return plain(str(value))
 
 
 def size(count: float) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from headrace.command.checks import Finding, Verdict, every_check
-from headrace.command.console import out, print_json
+from headrace.command.console import out, plain, print_json
 from headrace.command.options import HomeOption, JsonOption, StoreOption
 from headrace.command.running import running
 from headrace.command.settings import UpSettings
@@ -45,6 +45,6 @@ def doctor(
 def _print(found: list[Finding]) -> None:
     console = out()
     for finding in found:
-        console.print(f"{_SHOWN[finding.verdict]}  [bold]{finding.what:14}[/]{finding.says}", soft_wrap=True)
+        console.print(f"{_SHOWN[finding.verdict]}  [bold]{finding.what:14}[/]{plain(finding.says)}", soft_wrap=True)
         if finding.remedy:
-            console.print(f"{'':20}→ {finding.remedy}", soft_wrap=True)
+            console.print(f"{'':20}→ {plain(finding.remedy)}", soft_wrap=True)

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
-from headrace.command.console import PIPE_WIDTH, lasted, number, out, print_json, table, when
+from headrace.command.console import PIPE_WIDTH, lasted, number, out, plain, print_json, table, when
 from headrace.command.find import open_for_reading
 from headrace.command.options import HomeOption, JsonOption, StoreOption
 from headrace.reading import StoredProject
@@ -60,7 +60,7 @@ def _projects(store: Store, *, json: bool) -> None:
         cells = ((row["name"], row["key"], row["experiments"]) for row in found)
         out().print(table(("project", "key", "experiments"), cells, numbers=("experiments",)))
     else:
-        out().print(f"no projects in {store.url} yet")
+        out().print(f"no projects in {plain(store.url)} yet")
 
 
 def _sorted(rows: list[CatalogRow], sort: str | None) -> list[CatalogRow]:

@@ -18,7 +18,7 @@ import typer
 from rich.console import Console
 
 from headrace.command import signals
-from headrace.command.console import err
+from headrace.command.console import err, plain
 from headrace.command.drain import Logged, Watch, drain
 from headrace.command.running import log_file, running
 from headrace.command.settings import UpSettings
@@ -137,7 +137,7 @@ def _drain(watch: Watch, parts: _Parts, console: Console, patience_s: float) -> 
         console.print("[yellow]not waiting any longer[/]")
         return False
     if parts.failed() and not whole:
-        console.print(f"[red]nothing ships the events:[/] {parts.why()}")
+        console.print(f"[red]nothing ships the events:[/] {plain(parts.why())}")
     return whole
 
 
@@ -158,5 +158,5 @@ def _line(logged: Logged, store: str) -> str:
     try:
         found = StoredExperiment(open_store(store, writable=False), logged.project, logged.experiment)
     except (HeadraceError, OSError):
-        return f"{logged.project} {logged.experiment}: not in {store} yet"
-    return f"[bold]{found.id}[/] {found.name}  {found.state}  {logged.project}  {found.url}"
+        return f"{logged.project} {logged.experiment}: not in {plain(store)} yet"
+    return f"[bold]{found.id}[/] {plain(found.name)}  {found.state}  {logged.project}  {plain(found.url)}"

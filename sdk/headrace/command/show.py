@@ -7,7 +7,7 @@ from typing import Annotated, Final
 import typer
 from rich.console import Console
 
-from headrace.command.console import lasted, number, out, print_json, size, table, when
+from headrace.command.console import lasted, number, out, plain, print_json, size, table, when
 from headrace.command.find import find_experiment, open_for_reading
 from headrace.command.options import HomeOption, JsonOption, ProjectOption, StoreOption
 from headrace.reading import StoredExperiment
@@ -54,17 +54,17 @@ def _head(console: Console, found: StoredExperiment) -> None:
         "files": found.url,
         "internal id": found.internal_id,
     }
-    console.print(f"[bold]{found.id or found.internal_id}[/]  {found.name}  [dim]{found.project}[/]")
+    console.print(f"[bold]{found.id or found.internal_id}[/]  {plain(found.name)}  [dim]{found.project}[/]")
     for name, value in lines.items():
         if value:
-            console.print(f"  [dim]{name:12}[/]{value}", soft_wrap=True)
+            console.print(f"  [dim]{name:12}[/]{plain(value)}", soft_wrap=True)
 
 
 def _pairs(console: Console, title: str, pairs: dict[str, str]) -> None:
     if pairs:
         console.print(f"\n[bold]{title}[/]")
         for name, value in sorted(pairs.items()):
-            console.print(f"  {name} = {value}", markup=False, soft_wrap=True)
+            console.print(f"  {plain(name)} = {plain(value)}", soft_wrap=True)
 
 
 def _channels(console: Console, found: StoredExperiment) -> None:
@@ -101,11 +101,11 @@ def _sources(console: Console, record: ExperimentDocument) -> None:
 def _missing(console: Console, record: ExperimentDocument) -> None:
     """Nothing is missing silently."""
     for reason, count in record.notes.gaps.items():
-        console.print(f"[yellow]{count} events were dropped before they were journaled: {reason}[/]")
+        console.print(f"[yellow]{count} events were dropped before they were journaled: {plain(reason)}[/]")
     for name, source in record.sources.items():
         for lost in source.lost:
-            console.print(f"[red]{lost.end - lost.first} bytes of {name[:8]} are lost: {lost.reason}[/]")
+            console.print(f"[red]{lost.end - lost.first} bytes of {name[:8]} are lost: {plain(lost.reason)}[/]")
     for reason, count in record.notes.refused.items():
-        console.print(f"[yellow]{count} events are in quarantine: {reason}[/]")
+        console.print(f"[yellow]{count} events are in quarantine: {plain(reason)}[/]")
     if record.traceback:
-        console.print(f"\n[bold red]it failed with[/]\n{record.traceback.rstrip()}", soft_wrap=True)
+        console.print(f"\n[bold red]it failed with[/]\n{plain(record.traceback.rstrip())}", soft_wrap=True)

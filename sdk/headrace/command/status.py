@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from headrace.command.console import out, print_json, size, table
+from headrace.command.console import out, plain, print_json, size, table
 from headrace.command.options import HomeOption, JsonOption
 from headrace.command.positions import Position, Unreadable, positions
 from headrace.command.probes import Broker, broker, healthz
@@ -88,12 +88,14 @@ def _as_data(
 
 
 def _print_parts(console: Console, home: Home, there: Running | None, parts: dict[str, dict[str, Any]]) -> None:
-    console.print(f"[bold]{home.root}[/]  " + (f"served by process {there.pid}" if there else "no `headrace up` runs"))
+    console.print(
+        f"[bold]{plain(home.root)}[/]  " + (f"served by process {there.pid}" if there else "no `headrace up` runs")
+    )
     for name, part in parts.items():
         state = {True: "[green]ok[/]", False: "[red]not well[/]", None: "runs"}[part["ok"]]
         if not part["running"]:
             state = "[red]not running[/]"
-        console.print(f"  {name:12} {state}  {'; '.join(part['reasons'])}", soft_wrap=True)
+        console.print(f"  {name:12} {state}  {plain('; '.join(part['reasons']))}", soft_wrap=True)
 
 
 def _print_streams(console: Console, asked: Broker) -> None:
@@ -128,4 +130,4 @@ def _print_sources(console: Console, found: list[Position], unreadable: list[Unr
     numbers = ("journaled", "streamed", "stored", "lag", "files")
     console.print(table(("project", "experiment", "source", "role", "writer", *numbers), rows, numbers=numbers))
     for journal in unreadable:
-        console.print(f"[red]journal {journal.source} does not open:[/] {journal.reason}", soft_wrap=True)
+        console.print(f"[red]journal {journal.source} does not open:[/] {plain(journal.reason)}", soft_wrap=True)

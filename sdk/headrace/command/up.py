@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from headrace.command.console import err
+from headrace.command.console import err, plain
 from headrace.command.running import Running, lock_file, record_file, run_folder, serving_pid, write_record
 from headrace.command.settings import UpSettings
 from headrace.command.stack import Stack, Stopped
@@ -38,7 +38,7 @@ def serve(home: Home, store: str, nats_port: int, console: Console) -> None:
     """Hold the home's lock and run the parts until a signal. Raises `AlreadyRunning`, `StartFailed` and what a home raises."""
     home.make()
     held = _lock(home)
-    stack = Stack(home, store, nats_port, lambda text: console.print(f"[yellow]{text}[/]"))
+    stack = Stack(home, store, nats_port, lambda text: console.print(f"[yellow]{plain(text)}[/]"))
     try:
         stack.start()
         write_record(home, stack.record())
@@ -71,12 +71,12 @@ def _lock(home: Home) -> int:
 
 def _greet(home: Home, stack: Stack, console: Console) -> None:
     record: Running = stack.record()
-    console.print(f"[bold green]up[/]  home   {home.root}")
-    console.print(f"    store  {record.store}")
+    console.print(f"[bold green]up[/]  home   {plain(home.root)}")
+    console.print(f"    store  {plain(record.store)}")
     console.print(f"    nats   {record.nats}  process {stack.nats.pid}")
     console.print(f"    agent  http://127.0.0.1:{record.agent_port}/metrics  process {stack.agent.pid}")
     console.print(f"    collector  http://127.0.0.1:{record.collector_port}/metrics  process {stack.collector.pid}")
-    console.print(f"    logs   {os.path.join(home.root, 'log')}")
+    console.print(f"    logs   {plain(os.path.join(home.root, 'log'))}")
     if home.root != Home("~/.headrace").root:
-        console.print(f"trainers: [bold]export {HOME_VARIABLE}={home.root}[/]")
+        console.print(f"trainers: [bold]export {HOME_VARIABLE}={plain(home.root)}[/]")
     console.print("Ctrl-C stops")
