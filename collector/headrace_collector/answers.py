@@ -15,7 +15,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 
-from headrace_collector.cancelling import stay_cancelled
+from headrace.service.cancelling import stay_cancelled
 from headrace_collector.keeper import TRANSIENT
 from headrace_proto import messages, subjects
 from headrace_proto.messages import FileMark, Mark, Rewind

@@ -22,7 +22,7 @@ from nats.js.api import Header
 from nats.js.errors import APIError, NotFoundError
 from nats.js.errors import Error as JetStreamError
 
-from headrace_collector.cancelling import stay_cancelled
+from headrace.service.cancelling import stay_cancelled
 from headrace_collector.leases import BEAT_S, LEASE_TTL_S, LeaseBook, Member
 from headrace_proto import subjects
 

@@ -15,8 +15,8 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 
+from headrace.service.cancelling import stay_cancelled
 from headrace_collector.address import Address
-from headrace_collector.cancelling import stay_cancelled
 from headrace_collector.intake import Arrival
 from headrace_collector.keeper import TRANSIENT
 from headrace_collector.pull import ACK_WAIT_S, ConsumerGone, Pull, Queue, make_consumer

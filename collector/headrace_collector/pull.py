@@ -22,7 +22,7 @@ from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, Header
 from nats.js.errors import NotFoundError
 
-from headrace_collector.cancelling import stay_cancelled
+from headrace.service.cancelling import stay_cancelled
 from headrace_proto import subjects
 from headrace_proto.limits import MIB
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import defaultdict
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Self
 
@@ -16,6 +17,7 @@ from nats.aio.msg import Msg
 from nats.errors import TimeoutError as NothingThere
 
 from headrace.service.broker import connect, ensure_streams
+from headrace.service.cancelling import stay_cancelled
 from headrace_proto import subjects
 from headrace_proto.frame import Frame, FrameKind, decode, raw_body
 from headrace_proto.messages import FileMark, Mark, Rewind, encode
@@ -59,12 +61,9 @@ class FarEnd:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        while waiting := [
-            task for task in self._tasks if not task.done()
-        ]:  # CPython 3.11's wait_for loses a cancellation
-            for task in waiting:
-                task.cancel()
-            await asyncio.wait(waiting, timeout=0.05)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.wait(self._tasks)
         await self.client.close()
 
     @property
@@ -76,10 +75,11 @@ class FarEnd:
         """How many bytes of a source are here without a gap."""
         return len(self.bytes[source])
 
-    async def _consume(self, stream: str, take) -> None:  # type: ignore[no-untyped-def]
+    async def _consume(self, stream: str, take: Callable[[Frame], Awaitable[None]]) -> None:
         js = self.client.jetstream()
         pull = None
         while True:
+            stay_cancelled()
             try:
                 pull = pull or await js.pull_subscribe("", durable="far-end", stream=stream)
                 while not self.consuming:
