@@ -174,9 +174,12 @@ class Collector:
         """How this collector is."""
         site = self._site
         if site is None:
-            return Health(ok=False, facts={"why": "waits for the broker and the store"})
+            return Health(ok=False, facts={"reasons": ["waits for the broker and the store"]})
         connected, fault = site.client.is_connected, site.workshop.fault
+        reasons = [] if connected else ["not connected to the broker: what agents ship waits in the journals"]
+        reasons += [f"the store is out of order: {fault}"] if fault else []
         facts = {
+            "reasons": reasons,
             "connected": connected,
             "store": site.workshop.store.url,
             "store_fault": fault,
@@ -185,7 +188,7 @@ class Collector:
             "waiting_bytes": site.workshop.memory.ready + site.workshop.memory.above,
             "lag_s": round(self._lag_s(), 3),
         }
-        return Health(ok=connected and not fault, facts=facts)
+        return Health(ok=not reasons, facts=facts)
 
     def _lag_s(self) -> float:
         now = time.monotonic()
