@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -23,16 +22,6 @@ from headrace_proto.journal import JournalWriter, SourceFacts
 
 PROJECT = "tests/agent"
 Serve = Callable[..., AbstractAsyncContextManager[Agent]]
-
-
-async def until(condition: Callable[[], Any], what: str, timeout_s: float = 30.0) -> Any:
-    """The first true value of `condition`; an AssertionError that says `what` did not happen when none comes in time."""
-    deadline = time.monotonic() + timeout_s
-    while not (value := condition()):
-        if time.monotonic() > deadline:
-            raise AssertionError(f"after {timeout_s:g} s still not true: {what}")
-        await asyncio.sleep(0.01)
-    return value
 
 
 def new_writer(home: Home, experiment: str | None = None, **facts: Any) -> JournalWriter:

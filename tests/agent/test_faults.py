@@ -20,10 +20,11 @@ from headrace_agent.settings import AgentSettings
 from headrace_proto import subjects
 from headrace_proto.events import ChannelType, Kind, Outcome
 from headrace_proto.home import Home
-from tests.agent.conftest import Serve, log_points, new_writer, points_of, until
+from tests.agent.conftest import Serve, log_points, new_writer, points_of
 from tests.agent.far_end import FarEnd
 from tests.agent.process import AgentProcess
 from tests.faults.proxy import Proxy
+from tests.waiting import until
 
 MANY = 60_000
 

@@ -17,8 +17,9 @@ from headrace_agent.gpus import GIB, GpuReading, NoGpus, NvmlGpus, find_gpus
 from headrace_agent.hardware import Sampler
 from headrace_proto.events import Kind, Outcome
 from headrace_proto.home import Home
-from tests.agent.conftest import Serve, log_points, new_writer, until
+from tests.agent.conftest import Serve, log_points, new_writer
 from tests.agent.far_end import FarEnd
+from tests.waiting import until
 
 
 class Recording:

@@ -8,8 +8,9 @@ from headrace.service.nats_server import NatsServer
 from headrace_proto.events import Outcome
 from headrace_proto.home import Home
 from headrace_proto.status import read_status
-from tests.agent.conftest import Serve, journal_bytes, log_points, new_writer, until
+from tests.agent.conftest import Serve, journal_bytes, log_points, new_writer
 from tests.agent.far_end import FarEnd
+from tests.waiting import until
 
 
 async def test_every_byte_of_a_journal_reaches_the_far_end(home: Home, nats_server: NatsServer, serve: Serve) -> None:

@@ -17,9 +17,10 @@ from headrace_proto.events import Outcome
 from headrace_proto.home import Home
 from headrace_proto.journal import JournalReader
 from headrace_proto.limits import MIB
-from tests.agent.conftest import Serve, log_points, new_writer, until
+from tests.agent.conftest import Serve, log_points, new_writer
 from tests.agent.far_end import FarEnd
 from tests.agent.process import AgentProcess
+from tests.waiting import until
 
 
 @pytest.mark.filterwarnings("ignore::headrace_proto.errors.TelemetryWarning")

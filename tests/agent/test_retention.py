@@ -13,9 +13,10 @@ from headrace_proto.events import Outcome
 from headrace_proto.home import Home
 from headrace_proto.messages import Mark
 from headrace_proto.status import SourceStatus, Status, read_status, write_status
-from tests.agent.conftest import Serve, log_points, new_writer, points_of, until
+from tests.agent.conftest import Serve, log_points, new_writer, points_of
 from tests.agent.far_end import STORE, FarEnd
 from tests.agent.process import AgentProcess
+from tests.waiting import until
 
 SEGMENTS = 200_000
 """Points that fill the first segment and some of the next."""

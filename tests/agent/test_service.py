@@ -19,9 +19,10 @@ from headrace_proto.errors import ConfigError
 from headrace_proto.events import Outcome
 from headrace_proto.home import Home
 from headrace_proto.limits import BATCH_RAW_TARGET
-from tests.agent.conftest import Serve, log_points, new_writer, points_of, until
+from tests.agent.conftest import Serve, log_points, new_writer, points_of
 from tests.agent.far_end import FarEnd
 from tests.agent.process import AgentProcess
+from tests.waiting import until
 
 
 async def test_new_data_overtakes_the_backlog_of_three_hundred_sources(

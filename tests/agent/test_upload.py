@@ -17,9 +17,10 @@ from headrace_proto.home import FOLDER_MODE, Home
 from headrace_proto.limits import CHUNK_BYTES, MIB
 from headrace_proto.spool import COMPANION_SUFFIX, SpoolFacts, is_spool_file, read_facts, write_facts
 from headrace_proto.status import read_status
-from tests.agent.conftest import Serve, log_points, new_writer, until
+from tests.agent.conftest import Serve, log_points, new_writer
 from tests.agent.far_end import FarEnd
 from tests.agent.process import AgentProcess
+from tests.waiting import until
 
 
 def spool(home: Home, source: str, number: int, data: bytes, *, sha256: str | None = None) -> str:

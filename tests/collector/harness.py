@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from nats.aio.client import Client
 from nats.js import JetStreamContext
@@ -25,17 +25,6 @@ from tests.collector.frames import PROJECT, SITE, Source, encoded, subject_of
 
 PARTITIONS = 4
 TIMEOUT_S = 20.0
-_Value = TypeVar("_Value")
-
-
-async def until(condition: Callable[[], _Value], what: str) -> _Value:
-    """The first true value of `condition`."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(TIMEOUT_S):
-            while not (value := condition()):
-                await asyncio.sleep(0.01)
-            return value
-    raise AssertionError(f"after {TIMEOUT_S:g} s still not true: {what}")
 
 
 class Broker:

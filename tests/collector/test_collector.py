@@ -26,7 +26,8 @@ from headrace_proto.store.backend import open_store
 from headrace_proto.store.catalog import read_rows
 from headrace_proto.store.chain import Chain
 from tests.collector.frames import PROJECT, SITE, Source, encoded, subject_of
-from tests.collector.harness import PARTITIONS, Broker, collecting, document, held, points, quarantined, until
+from tests.collector.harness import PARTITIONS, Broker, collecting, document, held, points, quarantined
+from tests.waiting import until
 
 pytestmark = pytest.mark.usefixtures("alone")
 

@@ -17,8 +17,9 @@ from headrace_proto import subjects
 from headrace_proto.limits import CHUNK_BYTES
 from headrace_proto.store.backend import Store, open_store
 from tests.collector.frames import Source
-from tests.collector.harness import PARTITIONS, Broker, collecting, document, held, points, until
+from tests.collector.harness import PARTITIONS, Broker, collecting, document, held, points
 from tests.proto.store_base.faults import FaultyStore
+from tests.waiting import until
 
 pytestmark = pytest.mark.usefixtures("alone")
 

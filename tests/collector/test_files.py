@@ -14,7 +14,8 @@ from headrace_proto.limits import CHUNK_BYTES, PIECE_BYTES
 from headrace_proto.messages import Rewind
 from headrace_proto.store import layout
 from tests.collector.frames import PROJECT, Source, encoded, subject_of
-from tests.collector.harness import Broker, collecting, document, quarantined, until
+from tests.collector.harness import Broker, collecting, document, quarantined
+from tests.waiting import until
 
 pytestmark = pytest.mark.usefixtures("alone")
 

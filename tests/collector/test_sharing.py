@@ -12,7 +12,8 @@ from collections.abc import AsyncIterator, Callable
 from headrace.service.nats_server import NatsServer
 from headrace_collector.collector import Collector
 from tests.collector.frames import PROJECT, Source
-from tests.collector.harness import PARTITIONS, Broker, collecting, document, held, points, until
+from tests.collector.harness import PARTITIONS, Broker, collecting, document, held, points
+from tests.waiting import until
 
 
 @contextlib.asynccontextmanager
