@@ -20,6 +20,7 @@ from headrace_proto.journal.layout import (
     BASE_AT,
     CHECKS,
     CHECKS_AT,
+    DEATH_NAME,
     LIVE,
     LOCK_NAME,
     UNSET,
@@ -233,14 +234,20 @@ class JournalReader:
         """Whether the writer is proven to be gone, on this `host` in this boot: then nothing follows `end`.
 
         Proven: its lock is free, or its machine has booted since, and the journal has rested for PATIENCE_NS. A journal of
-        another host proves nothing: its writer may be alive there. Nor does one with an `obstacle`: something follows `end`.
+        another host proves nothing, because its writer may be alive there, until a person declares it dead. Nor does one with
+        an `obstacle`: something follows `end`.
         """
         header = self.header
-        if header.host != host or self.obstacle or self._is_own():
+        if self.obstacle or self._changed_ns is None or self._now_ns - self._changed_ns < PATIENCE_NS:
             return False
-        if self._changed_ns is None or self._now_ns - self._changed_ns < PATIENCE_NS:
+        if header.host != host:
+            return self._is_declared_dead()
+        if self._is_own():
             return False
         return header.boot_id != boot_id or lock.holder(os.path.join(self.folder, LOCK_NAME)) is None
+
+    def _is_declared_dead(self) -> bool:
+        return os.path.exists(os.path.join(self.folder, DEATH_NAME))
 
     def _is_own(self) -> bool:
         """Whether this very process writes the journal: asking after its lock would free it."""
@@ -256,7 +263,9 @@ class JournalReader:
     def read(self, position: int, bytes_max: int = BATCH_RAW_MAX) -> bytes | Damage | None:
         """Whole events from `position` (an event boundary) on, at most `bytes_max` of them but at least one block.
 
-        None when there is nothing to read yet. `Damage` when what stands there is damaged, and was so PATIENCE_NS ago.
+        None when there is nothing to read yet. `Damage` when what stands there is damaged, and was so PATIENCE_NS ago. In a journal
+        of another host that is 'not yet' for ever (it may be half copied, or shared with a writer that lives), until a person
+        declares its writer dead: what is called lost is not read again.
         """
         found = self._read(position, max(bytes_max, _BLOCK_MAX))
         if not isinstance(found, Damage):
@@ -264,7 +273,8 @@ class JournalReader:
             return found
         if self._suspect != found:
             self._suspect, self._suspected_ns = found, self._now_ns
-        return found if self._now_ns - self._suspected_ns >= PATIENCE_NS else None
+        settled = self._now_ns - self._suspected_ns >= PATIENCE_NS
+        return found if settled and (self.header.host == machine.host_name() or self._is_declared_dead()) else None
 
     def raw(self, first: int, end: int) -> bytes:
         """The bytes of [first, end) as they lie there, good or bad, as far as they exist: to be set aside."""

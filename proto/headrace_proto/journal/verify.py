@@ -13,9 +13,19 @@ from typing import Final, NamedTuple
 
 import msgpack
 
-from headrace_proto.events import CHECK, CHECK_TAG, CHECK_WIDTH, TAG_F64, TAG_U64
+from headrace_proto.events import (
+    AUTO_POINT_WIDTH,
+    CHECK,
+    CHECK_TAG,
+    CHECK_WIDTH,
+    POINT_WIDTH,
+    TAG_F64,
+    TAG_U64,
+    Kind,
+)
 
 _PAGE: Final = 4096
+_WIDTHS: Final = {Kind.POINT: POINT_WIDTH, Kind.CHECK: CHECK_WIDTH, Kind.AUTO_POINT: AUTO_POINT_WIDTH}
 
 
 class Damage(NamedTuple):
@@ -98,14 +108,17 @@ def believable(tail: bytes, file_offset: int) -> int:
 
 
 def _whole_events(data: bytes) -> int:
-    """Bytes of the whole arrays at the beginning of `data`."""
+    """Bytes of the whole arrays at the beginning of `data`, the kinds of a fixed width in that width."""
     unpacker = msgpack.Unpacker(max_buffer_size=len(data) or 1)
     unpacker.feed(data)
     end = 0
-    while end < len(data) and data[end] & 0xF0 == 0x90:
+    while end + 1 < len(data) and data[end] & 0xF0 == 0x90:
         try:
             unpacker.skip()
         except Exception:  # msgpack raises a handful of unrelated types on torn bytes; all end the walk
             break
-        end = unpacker.tell()
+        width = unpacker.tell() - end
+        if width != _WIDTHS.get(data[end + 1], width):
+            break
+        end += width
     return end

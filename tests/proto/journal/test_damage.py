@@ -301,3 +301,39 @@ def test_a_writer_killed_while_it_makes_a_segment_leaves_no_half_one(tmp_path: P
     assert (points(raw), damages, reader.obstacle) == (EXPECTED, [], "")
     reader.close()
     writer.abandon()
+
+
+def test_another_hosts_journal_is_neither_dead_nor_damaged_until_a_person_says_so(tmp_path: Path) -> None:
+    """A journal that was copied or is shared while its trainer lives elsewhere: a torn tail is 'not yet', a free lock no death."""
+    home = Home(tmp_path / "home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(machine, "host_name", lambda: "another host")
+        patch.setattr(machine, "boot_id", lambda: "its boot")
+        writer = write(home, close=False)
+    overwrite(segment(home, writer), HEADER_BYTES + writer.position - 20, b"\xff" * 20)
+    covered = b"".join(read_until_nothing(reader := JournalReader(home.journal(writer.source))))
+    assert points(covered) == EXPECTED[: len(points(covered))]
+    host, boot = machine.host_name(), machine.boot_id()
+    clock = Clock()
+    for _ in range(3):
+        clock.later(3600)
+        reader.poll(clock.now_ns)
+        assert reader.read(len(covered)) is None
+        assert not reader.writer_gone(host, boot)
+    (Path(home.journal(writer.source)) / "declared-dead").touch()
+    reader.poll(clock.later(10))
+    assert reader.writer_gone(host, boot)
+    damage = reader.read(len(covered))
+    assert damage == (len(covered), writer.position, "torn by a crash")
+    reader.close()
+    writer.abandon()
+
+
+def read_until_nothing(reader: JournalReader) -> list[bytes]:
+    """What can be read without any damage being declared."""
+    settle(reader)
+    position, parts = reader.oldest, []
+    while isinstance(found := reader.read(position), bytes):
+        parts.append(found)
+        position += len(found)
+    return parts
