@@ -25,7 +25,7 @@ from headrace_proto.events import (
 )
 
 _PAGE: Final = 4096
-_WIDTHS: Final = {Kind.POINT: POINT_WIDTH, Kind.CHECK: CHECK_WIDTH, Kind.AUTO_POINT: AUTO_POINT_WIDTH}
+_WIDTHS: Final[dict[int, int]] = {Kind.POINT: POINT_WIDTH, Kind.CHECK: CHECK_WIDTH, Kind.AUTO_POINT: AUTO_POINT_WIDTH}
 
 
 class Damage(NamedTuple):
