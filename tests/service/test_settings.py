@@ -32,6 +32,15 @@ def test_defaults_hold_where_nothing_is_set() -> None:
     assert (settings.site, settings.batches, settings.nats) == ("local", 16, "nats://127.0.0.1:4222")
 
 
+def test_variables_of_others_are_not_ours(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """$HOME is not the home, and $NATS, $SITE or $BATCHES of somebody else's program set nothing, nor are they refused."""
+    monkeypatch.delenv("HEADRACE_HOME")
+    for name, value in {"HOME": str(tmp_path), "NATS": "nats://other:1", "SITE": "other", "BATCHES": "many"}.items():
+        monkeypatch.setenv(name, value)
+    settings = load_settings(AgentLike, "agent")
+    assert (settings.home, settings.nats, settings.site) == (tmp_path / ".headrace", "nats://127.0.0.1:4222", "local")
+
+
 def test_file_gives_shared_and_own_settings(config: Path) -> None:
     """What stands above the tables holds for all parts, the part's own table for it alone."""
     settings = load_settings(AgentLike, "agent", config)

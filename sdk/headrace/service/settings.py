@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pydantic_core import ErrorDetails
+    from pydantic_settings import PydanticBaseSettingsSource
 
 ENV_PREFIX: Final = "HEADRACE_"
 CONFIG_VARIABLE: Final = "HEADRACE_CONFIG"
@@ -49,6 +50,13 @@ class ServiceSettings(BaseSettings):
     metrics_port: int = Field(default=0, ge=0, le=65_535)  # 0: any free one
     log_level: str = Field(default="info", pattern="^(?i:debug|info|warning|error)$")
     log_json: bool = False
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, **_: PydanticBaseSettingsSource
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """`load_settings` alone reads the environment, under our prefix: else $HOME would be the home, and $STORE the store."""
+        return (init_settings,)
 
 
 SHARED: Final = frozenset(ServiceSettings.model_fields)
