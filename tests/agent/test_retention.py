@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pytest
+
 from headrace.service.nats_server import NatsServer
 from headrace_agent.marks import MARK_NAME, StoreBinding, read_mark, supersedes, write_mark
 from headrace_agent.report import Reporter
 from headrace_agent.retention import GONE
 from headrace_proto.events import Outcome
 from headrace_proto.home import Home
+from headrace_proto.journal import machine
+from headrace_proto.journal.layout import DEATH_NAME
 from headrace_proto.messages import Mark
 from headrace_proto.status import SourceStatus, Status, read_status, write_status
 from tests.agent.conftest import Serve, log_points, new_writer, points_of
@@ -151,6 +155,28 @@ async def test_the_death_of_a_writer_is_told_and_its_journal_freed(
             assert agent.stop() == 0
         assert far.dead == [source]
     resting.close(Outcome.SUCCEEDED)
+
+
+async def test_a_journal_that_was_carried_here_is_shipped_and_ends_when_a_person_says_so(
+    home: Home, nats_server: NatsServer, serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Everything that it holds arrives; that its writer is gone is believed only from `declared-dead`."""
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(machine, "host_name", lambda: "the node that died")
+        elsewhere.setattr(machine, "boot_id", lambda: "its last boot")
+        there = Home(tmp_path / "there")
+        there.make()
+        writer = new_writer(there)
+        log_points(writer, 5000)
+        writer.abandon()
+    async with FarEnd(nats_server.url) as far, serve():
+        os.rename(there.journal(writer.source), home.journal(writer.source))
+        await until(lambda: far.watermark(writer.source) == writer.position, "all of it arrived")
+        assert points_of(far.bytes[writer.source]) == list(range(5000))
+        assert far.dead == []
+        Path(home.journal(writer.source), DEATH_NAME).touch()
+        await until(lambda: far.dead == [writer.source], "its death is told")
+        await until(lambda: not os.path.exists(home.journal(writer.source)), "the journal is deleted")
 
 
 def _killed_trainer(home: Home) -> tuple[str, int]:
