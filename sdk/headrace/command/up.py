@@ -25,7 +25,7 @@ def up(
     home: Annotated[Path | None, typer.Option(help="The folder of journals, logs and the default store.")] = None,
     store: Annotated[str | None, typer.Option(help="Where experiments are kept: a folder, s3://..., gs://...")] = None,
     nats_port: Annotated[int | None, typer.Option(help="Of the nats-server; any free one when not given.")] = None,
-    config: Annotated[Path | None, typer.Option(help="A settings file; tables [up], [agent], [collector].")] = None,
+    config: Annotated[Path | None, typer.Option(help=r"A settings file; tables \[up], \[agent], \[collector].")] = None,
 ) -> None:
     """Run nats-server, agent and collector on this machine, until Ctrl-C."""
     settings = load_settings(UpSettings, "up", config, home=home, store=store, nats_port=nats_port)
