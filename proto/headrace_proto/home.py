@@ -138,4 +138,9 @@ class Home:
 
 def store_url(given: str | None, home: Home) -> str:
     """The store to use: the one given, else $HEADRACE_STORE, else the folder in the home."""
-    return given or os.environ.get(STORE_VARIABLE) or home.default_store
+    return absolute_store(given or os.environ.get(STORE_VARIABLE) or home.default_store)
+
+
+def absolute_store(url: str) -> str:
+    """A store's URL; a plain path made absolute, because it is opened later, and in children: the working folder may be another."""
+    return url if "://" in url or not url.strip() else os.path.abspath(os.path.expanduser(url))

@@ -150,6 +150,22 @@ def test_two_processes_store_one_experiment(run_script: Run, home: Home, store: 
     assert chain.document.state == "succeeded"
 
 
+def test_a_relative_store_stays_where_it_was_named(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that changes its working folder stores and reads where it began, and so do the children that attach."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HEADRACE_STORE", "runs")
+    project = hr.init("vision/digits", home=home.root, direct=True)
+    experiment = project.create_experiment("moved", upload_source_files=[], git_info=False)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    experiment.log_metric("loss", 0.5)
+    experiment.save()
+    experiment.stop()
+    assert experiment.origin.store == project.store == str(tmp_path / "runs")
+    assert os.listdir(tmp_path / "elsewhere") == []
+    assert list(project.get_leaderboard()["channel_loss"]) == [0.5]
+
+
 def test_a_store_that_fails_is_tried_again(create: Create, monkeypatch: pytest.MonkeyPatch) -> None:
     """Until the time is over; then the error says that nothing is lost, and a later save stores it."""
     experiment = create()
