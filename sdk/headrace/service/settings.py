@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pydantic_core import ErrorDetails
-    from pydantic_settings import PydanticBaseSettingsSource
 
 ENV_PREFIX: Final = "HEADRACE_"
 CONFIG_VARIABLE: Final = "HEADRACE_CONFIG"
@@ -41,7 +40,10 @@ DEFAULT_NATS: Final = "nats://127.0.0.1:4222"
 class ServiceSettings(BaseSettings):
     """What every long-running part may be told. A part's own settings are a subclass."""
 
-    model_config = SettingsConfigDict(extra="forbid", frozen=True, validate_default=True)
+    # The prefix is for pydantic's own look at the environment: without it $HOME would be the home, and $STORE the store.
+    model_config = SettingsConfigDict(
+        extra="forbid", frozen=True, validate_default=True, env_prefix=ENV_PREFIX, env_ignore_empty=True
+    )
 
     home: Path = Field(default_factory=lambda: Path(Home().root))
     nats: str = DEFAULT_NATS
@@ -50,16 +52,6 @@ class ServiceSettings(BaseSettings):
     metrics_port: int = Field(default=0, ge=0, le=65_535)  # 0: any free one
     log_level: str = Field(default="info", pattern="^(?i:debug|info|warning|error)$")
     log_json: bool = False
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],  # noqa: ARG003 - the base's signature
-        init_settings: PydanticBaseSettingsSource,
-        **_: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """`load_settings` alone reads the environment, under our prefix: else $HOME would be the home, and $STORE the store."""
-        return (init_settings,)
 
 
 SHARED: Final = frozenset(ServiceSettings.model_fields)
@@ -118,7 +110,7 @@ def _table(cls: type[ServiceSettings], table: str, file: Path) -> dict[str, Any]
 
 def _environment(cls: type[ServiceSettings]) -> dict[str, Any]:
     try:
-        return EnvSettingsSource(cls, env_prefix=ENV_PREFIX, env_ignore_empty=True)()
+        return EnvSettingsSource(cls)()
     except SettingsError as error:
         raise ConfigError(f"an environment variable {ENV_PREFIX}... cannot be read: {error}") from error
 
