@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
@@ -27,8 +28,9 @@ class HomeLock:
                 f"an agent serves {self._root!r} already (process {pid or 'of another container'}): stop that one, or "
                 "give this one another home with --home"
             )
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
+        with suppress(OSError):  # for people only, and a full disk needs an agent more than they do
+            os.ftruncate(self._descriptor, 0)
+            os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
         return self
 
     def __exit__(

@@ -33,7 +33,7 @@ class StoreBinding:
 
     def __init__(self, home: Home) -> None:
         self._path = home.bound_store
-        self._store = self._read()
+        self._store = self._noted = self._read()
         self.foreign: set[str] = set()
 
     def _read(self) -> str:
@@ -45,15 +45,26 @@ class StoreBinding:
 
     def believes(self, store: str) -> bool:
         """Whether the word of this store counts here. The first one that speaks is bound."""
-        if not self._store and store:
-            _write_synced(self._path, store.encode())
+        if not self._store:
             self._store = store
         if store == self._store:
+            self._note()
             return True
         if store not in self.foreign and len(self.foreign) < 16:
             self.foreign.add(store)
             log.error("the store %s answers for this home, which is bound to %s: nothing is freed", store, self._store)
         return False
+
+    def _note(self) -> None:
+        if self._noted == self._store:
+            return
+        try:
+            _write_synced(self._path, self._store.encode())
+        except OSError as error:
+            # The store is believed meanwhile, because a full disk needs freeing; the next mark tries again.
+            log.warning("the home's binding to the store %s cannot be kept: %s", self._store, error)
+        else:
+            self._noted = self._store
 
     def kept(self, folder: str) -> Mark | None:
         """The mark kept in a journal's folder, if it is of the store believed here, or no store is yet."""

@@ -16,6 +16,13 @@ from headrace.service.ports import free_port
 from headrace_proto.home import Home
 
 
+DISK_FULL = """
+import resource, runpy
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+runpy.run_module("headrace_agent", run_name="__main__")
+"""
+
+
 class AgentProcess:
     """`headrace agent` on a home. Leaving the block kills it if it still runs."""
 
@@ -27,6 +34,12 @@ class AgentProcess:
             *("--metrics-port", str(self.port), "--hardware-interval", "0", *flags),
         ]
         self.process: subprocess.Popen[bytes] | None = None
+
+    def with_full_disk(self) -> Self:
+        """The same, where no byte can be written to any file. (It may still make, rename and delete them.)"""
+        at = self._command.index("-m")
+        self._command[at : at + 2] = ["-c", DISK_FULL]
+        return self
 
     def __enter__(self) -> Self:
         self.start()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from headrace.service.nats_server import NatsServer
+from headrace_agent import marks
 from headrace_agent.marks import MARK_NAME, StoreBinding, read_mark, supersedes, write_mark
 from headrace_agent.report import Reporter
 from headrace_agent.retention import GONE
@@ -78,6 +81,31 @@ def test_a_home_stays_bound_to_its_first_store(home: Home) -> None:
     again = StoreBinding(home)
     assert not again.believes("second")
     assert again.believes("first")
+
+
+async def test_an_agent_that_starts_on_a_full_disk_frees_it(
+    home: Home, nats_server: NatsServer, tmp_path: Path
+) -> None:
+    """Neither its lock nor its marks, its binding or its status files need a byte to ship what is there, and to delete it."""
+    writer = new_writer(home)
+    log_points(writer, 1000)
+    writer.close(Outcome.SUCCEEDED)
+    async with FarEnd(nats_server.url):
+        with AgentProcess(home, nats_server.url, tmp_path / "agent.log").with_full_disk():
+            await until(lambda: not os.path.exists(home.journal(writer.source)), "the journal is stored and deleted")
+
+
+def test_a_binding_that_could_not_be_kept_is_kept_later(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store is believed at once, another never, and the next mark writes it down."""
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    monkeypatch.setattr(marks, "_write_synced", Mock(side_effect=full))
+    binding = StoreBinding(home)
+    assert binding.believes("first")
+    assert not binding.believes("second")
+    assert StoreBinding(home).believes("third")
+    monkeypatch.undo()
+    assert binding.believes("first")
+    assert not StoreBinding(home).believes("second")
 
 
 def test_a_kept_mark_of_another_store_is_not_believed(home: Home, tmp_path: Path) -> None:
