@@ -233,18 +233,20 @@ class JournalReader:
     def writer_gone(self, host: str, boot_id: str) -> bool:
         """Whether the writer is proven to be gone, on this `host` in this boot: then nothing follows `end`.
 
-        Proven: its lock is free, or its machine has booted since, and the journal has rested for PATIENCE_NS. A journal of
-        another host proves nothing, because its writer may be alive there, until a person declares it dead. Nor does one with
-        an `obstacle`: something follows `end`.
+        Proven: its lock is free in its own boot (another container of the machine has another host name, but the same boot), or
+        its machine has booted since, and the journal has rested for PATIENCE_NS. A journal of another host proves nothing,
+        because its writer may be alive there, until a person declares it dead. Nor does one with an `obstacle`: something
+        follows `end`.
         """
         header = self.header
         if self.obstacle or self._changed_ns is None or self._now_ns - self._changed_ns < PATIENCE_NS:
             return False
-        if header.host != host:
-            return self._is_declared_dead()
-        if self._is_own():
-            return False
-        return header.boot_id != boot_id or lock.holder(os.path.join(self.folder, LOCK_NAME)) is None
+        if header.boot_id == boot_id:
+            return not self._is_own() and lock.holder(os.path.join(self.folder, LOCK_NAME)) is None
+        return header.host == host or self._is_declared_dead()
+
+    def _is_of_this_machine(self) -> bool:
+        return self.header.boot_id == machine.boot_id() or self.header.host == machine.host_name()
 
     def _is_declared_dead(self) -> bool:
         return os.path.exists(os.path.join(self.folder, DEATH_NAME))
@@ -274,7 +276,7 @@ class JournalReader:
         if self._suspect != found:
             self._suspect, self._suspected_ns = found, self._now_ns
         settled = self._now_ns - self._suspected_ns >= PATIENCE_NS
-        return found if settled and (self.header.host == machine.host_name() or self._is_declared_dead()) else None
+        return found if settled and (self._is_of_this_machine() or self._is_declared_dead()) else None
 
     def raw(self, first: int, end: int) -> bytes:
         """The bytes of [first, end) as they lie there, good or bad, as far as they exist: to be set aside."""
