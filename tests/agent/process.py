@@ -15,7 +15,6 @@ from typing import Any, Self
 from headrace.service.ports import free_port
 from headrace_proto.home import Home
 
-
 DISK_FULL = """
 import resource, runpy
 resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
