@@ -61,6 +61,8 @@ def encode_image(image: Any) -> EncodedImage:
 
 
 def _read_file(path: str) -> EncodedImage:
+    if os.path.exists(path) and not os.path.isfile(path):  # a pipe may wait for ever, a device never end
+        raise InvalidValue(f"the image {path!r} cannot be read: it is no plain file")
     try:
         with open(path, "rb") as file:
             data = file.read()

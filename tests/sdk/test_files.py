@@ -6,6 +6,8 @@ import errno
 import io
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
@@ -120,6 +122,31 @@ def test_a_folder_that_holds_the_home_is_logged_without_it(experiment: hr.Experi
     Path("kept.txt").write_text("a")
     experiment.log_artifact(tmp_path, "all")
     assert list(logged(experiment)) == ["all/work/kept.txt"]
+
+
+def test_logging_what_lies_in_the_home_leaves_us_alive(experiment: hr.Experiment) -> None:
+    """A journal's lock that its own process opened and closed would be free, and the agent would bury the living."""
+    home, source = experiment.origin.home, experiment._writer.source
+    Path(home.settings_file).write_text("")
+    Path("link").symlink_to(home.journal(source))
+    experiment.log_artifact(home.root, "home")
+    for path in ("link/lock", "link", home.journals, os.path.join(home.journal(source), "lock")):
+        with pytest.raises(InvalidValue, match="part of a journal"):
+            experiment.log_artifact(path, "journal")
+    assert list(logged(experiment)) == ["home/headrace.toml"]
+    ask = "import sys; from headrace_proto.journal import lock; print(lock.holder(sys.argv[1]))"
+    lock = os.path.join(home.journal(source), "lock")
+    assert subprocess.check_output([sys.executable, "-c", ask, lock], text=True) == f"{os.getpid()}\n"
+
+
+def test_a_named_pipe_is_refused_at_once(experiment: hr.Experiment) -> None:
+    """Nobody may ever write to it."""
+    os.mkfifo("pipe.png")
+    with pytest.raises(InvalidValue, match="no plain file"):
+        experiment.log_artifact("pipe.png")
+    with pytest.raises(InvalidValue, match="no plain file"):
+        experiment.log_image("samples", "pipe.png")
+    assert logged(experiment) == {}
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from headrace.spool import Kept
+    from headrace_proto.home import Home
 
 _BLOCK: Final = 1024 * 1024
 _DEFAULT_MODE: Final = 0o644
@@ -46,7 +47,7 @@ class Files(Handle):
         """
         if isinstance(artifact, str | os.PathLike):
             path = os.fspath(artifact)
-            for file, name in _found(path, destination, self.origin.home.root):
+            for file, name in _found(path, destination, self.origin.home):
                 self._keep_path(file, name, "artifact")
         elif hasattr(artifact, "read"):
             if destination is None:
@@ -84,8 +85,12 @@ class Files(Handle):
 
     def _keep_path(self, path: str, name: str, kind: str) -> None:
         """Log the file at `path`, whose name in the experiment is checked."""
+        journals = os.path.realpath(self.origin.home.journals)
+        if os.path.realpath(path).startswith(journals + os.sep):
+            # To open and close the lock that says "this process lives" would free it, and the agent would take us for dead.
+            raise InvalidValue(f"{path!r} is part of a journal, which is stored as it is written: log another file")
         try:
-            file = open(path, "rb", buffering=0)  # noqa: SIM115 - closed below
+            file = open(path, "rb", buffering=0, opener=_open_at_once)  # noqa: SIM115 - closed below
         except FileNotFoundError:
             raise ArtifactNotFound(f"no file at {path!r}: check the path, relative to {os.getcwd()!r}") from None
         except OSError as error:
@@ -116,6 +121,10 @@ class Files(Handle):
             self._known.artifacts[name] = None
 
 
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # a named pipe would have us wait for whoever writes to it
+
+
 def _read(artifact: Any) -> Iterator[bytes]:
     if isinstance(artifact, StringIO | BytesIO):
         artifact = type(artifact)(artifact.getvalue())  # type: ignore[arg-type] # whole, wherever it stands
@@ -128,15 +137,16 @@ def _read(artifact: Any) -> Iterator[bytes]:
             raise InvalidValue(f"reading the artifact gave {block!r:.80}, which is neither bytes nor str")
 
 
-def _found(path: str, destination: str | None, home: str) -> Iterator[tuple[str, str]]:
+def _found(path: str, destination: str | None, home: Home) -> Iterator[tuple[str, str]]:
     """The files that `path` means, each with its checked name in the experiment."""
     name = destination if destination is not None else os.path.basename(os.path.abspath(path))
     if not os.path.isdir(path):
         yield path, names.artifact_path(name)
         return
     root = os.path.realpath(path)
+    ours = {os.path.realpath(home.root), os.path.realpath(home.journals)}
     for folder, folders, files in os.walk(root):
-        folders[:] = sorted(one for one in folders if os.path.join(folder, one) != os.path.realpath(home))
+        folders[:] = sorted(one for one in folders if os.path.join(folder, one) not in ours)
         for one in sorted(files):
             file = os.path.join(folder, one)
             if _is_kept(file, root):
