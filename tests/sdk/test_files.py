@@ -12,6 +12,7 @@ from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -121,7 +122,7 @@ def test_a_folder_that_holds_the_home_is_logged_without_it(experiment: hr.Experi
     """Reading our own journal into our own journal would never end."""
     Path("kept.txt").write_text("a")
     experiment.log_artifact(tmp_path, "all")
-    assert list(logged(experiment)) == ["all/work/kept.txt"]
+    assert list(logged(experiment)) == [f"all/{Path.cwd().name}/kept.txt"]
 
 
 def test_logging_what_lies_in_the_home_leaves_us_alive(experiment: hr.Experiment) -> None:
@@ -275,6 +276,19 @@ def test_a_full_disk_drops_and_says_so(
     experiment.stop()
     assert journal_of(experiment).of(Kind.GAP) == [[1, "No space left on device"]]
     assert [point.channel for point in journal_of(experiment).points()] == ["loss"]
+
+
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.ENFILE, errno.EDQUOT, errno.EROFS], ids=os.strerror)
+def test_what_the_machine_lacks_is_never_the_programs_error(
+    create: Callable[..., hr.Experiment], monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """A trainer that has used up its descriptors, or whose disk went read-only, loses a payload and not the run."""
+    experiment = create()
+    monkeypatch.setattr(spool, "_write", Mock(side_effect=OSError(code, os.strerror(code))))
+    with pytest.warns(TelemetryWarning, match=os.strerror(code)):
+        experiment.log_text("notes", "x" * len(LARGE))
+    experiment.stop()
+    assert journal_of(experiment).of(Kind.GAP) == [[1, os.strerror(code)]]
 
 
 def test_the_quota_counts_for_the_spool(create: Callable[..., hr.Experiment], project: hr.Project) -> None:
