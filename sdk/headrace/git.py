@@ -162,7 +162,12 @@ class Inquiry:
         """
         if self._answer is None:
             return None
-        *lines, end = os.pread(self._answer, _FILE_BYTES_MAX, 0).decode("utf-8", "replace").splitlines() or [""]
+        try:
+            said = os.pread(self._answer, _FILE_BYTES_MAX, 0)
+        except OSError:  # the program has closed descriptors that are not its own, as daemons do
+            self._answer = None
+            return None
+        *lines, end = said.decode("utf-8", "replace").splitlines() or [""]
         if end != ".":
             return None
         known: dict[str, Any] = {}
@@ -174,6 +179,7 @@ class Inquiry:
 
     def close(self) -> None:
         """Ask no more."""
-        if self._answer is not None:
-            os.close(self._answer)
-            self._answer = None
+        answer, self._answer = self._answer, None
+        if answer is not None:
+            with suppress(OSError):  # as above
+                os.close(answer)

@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 COPY_VARIABLE: Final = "HEADRACE_COPY_MAX"
 _FICLONE: Final = 0x40049409  # linux/fs.h; the fcntl module does not name it
 _BLOCK: Final = MIB
-_NO_ROOM: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
+_NO_ROOM: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE}
 """What the machine does to us, not the program: dropped and counted, never raised."""
 
 
 class SpoolFull(Exception):
-    """The disk, or its owner's quota, has no room for a payload."""
+    """The disk, its owner's quota, or the process's descriptors have no room for a payload."""
 
 
 class Kept(NamedTuple):

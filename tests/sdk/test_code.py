@@ -251,3 +251,16 @@ def test_a_source_that_is_gone_is_an_error_of_its_kind(
     monkeypatch.setattr("headrace.sources.source_files", lambda *_: gone)
     with pytest.raises(ArtifactNotFound, match="gone"):
         create(upload_source_files="*.py")
+
+
+def test_an_answer_that_the_program_closed_is_none(repository: Path) -> None:
+    """Daemons close all descriptors that they find: their `stop` does not fail on ours."""
+    inquiry = Inquiry(str(repository))
+    assert inquiry._answer is not None
+    os.close(inquiry._answer)
+    assert inquiry.answer() is None
+    inquiry.close()
+    silent = Inquiry(str(repository))
+    assert silent._answer is not None
+    os.close(silent._answer)
+    silent.close()

@@ -294,3 +294,27 @@ def test_wrong_calls_may_warn_instead(create: Callable[..., hr.Experiment]) -> N
         experiment.append_tag("not a tag")
     experiment.log_metric("loss", 0.5)
     assert journal_of(experiment).series("loss") == [(None, 0.5)]
+
+
+def test_an_error_of_the_machine_is_not_blamed_on_an_argument(experiment: hr.Experiment) -> None:
+    """A call at the end of the stack raises RecursionError, which the program may expect, and the next one logs."""
+
+    def dive() -> None:
+        try:
+            dive()
+        except RecursionError:
+            experiment.log_metric("loss", 0.5)
+            raise
+
+    with pytest.raises(RecursionError):
+        dive()
+    with pytest.raises(MemoryError):
+        experiment.log_metric("loss", Starved())
+    experiment.log_metric("loss", 0.25)
+
+
+class Starved:
+    """A number that takes more memory than there is."""
+
+    def __float__(self) -> float:
+        raise MemoryError

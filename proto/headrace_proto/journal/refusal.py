@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from headrace_proto import names
 from headrace_proto.errors import HeadraceError, InvalidValue
 
+_STANDING: Final = (HeadraceError, RecursionError, MemoryError)
+"""Errors that say what is wrong, and nothing about an argument."""
+
 
 def point_refusal(error: Exception, name: Any, value: Any, step: Any, time_ns: Any) -> Exception:
-    """The error to raise for a point: which of its arguments was wrong. An error of ours stands as it is."""
-    if isinstance(error, HeadraceError):
+    """The error to raise for a point: which of its arguments was wrong. One of ours or of the machine stands as it is."""
+    if isinstance(error, _STANDING):
         return error
     names.channel_name(name)
     for what, number in (("step", step), ("value", value)):
@@ -22,7 +25,7 @@ def point_refusal(error: Exception, name: Any, value: Any, step: Any, time_ns: A
 
 def row_refusal(error: Exception, values: Mapping[str, float], step: Any, time_ns: Any) -> Exception:
     """The same for a row: it names the first value that is wrong."""
-    if isinstance(error, HeadraceError):
+    if isinstance(error, _STANDING):
         return error
     for name, value in values.items():
         if not _is_number(value):
