@@ -82,3 +82,10 @@ def test_looking_imports_no_server() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code, "memory://"], capture_output=True, text=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_plain_install_is_told_what_the_command_lacks() -> None:
+    """Without typer, as `pip install headrace` leaves it, the command says in one line what to install."""
+    code = "import sys; sys.modules['typer'] = None; import headrace.command.main"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (1, "headrace: the command lacks typer: pip install 'headrace[all]'\n")

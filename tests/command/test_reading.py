@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import headrace as hr
+from headrace.command.main import invoke
 
 PROJECT = "vision/digits"
 Said = Callable[..., str]
@@ -55,6 +56,17 @@ def test_ls_lists_experiments_with_their_last_values(said: Said, filled: str) ->
     assert len(lines) == 2
     for words in ("DIG-1", "mlp [0]", "succeeded", "baseline, n0", "0.002"):
         assert words in lines[0]
+
+
+def test_ls_says_when_it_selects_nothing(said: Said, filled: str) -> None:
+    """No experiment in a state is a sentence instead of an empty table."""
+    assert said("ls", PROJECT, "--store", filled, "--state", "failed").strip() == f"no such experiments in {PROJECT}"
+
+
+def test_ls_refuses_to_sort_by_no_metric(filled: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """A misspelt metric is named, with those that there are, instead of a list in some other order."""
+    assert invoke(["ls", PROJECT, "--store", filled, "--sort=-los"]) == 2
+    assert "--sort='-los' names no metric of these experiments; they have loss, odd" in capfd.readouterr().err
 
 
 def test_ls_selects_and_sorts(said: Said, filled: str) -> None:

@@ -14,6 +14,7 @@ from headrace.command.console import PIPE_WIDTH, lasted, number, out, plain, pri
 from headrace.command.find import open_for_reading
 from headrace.command.options import HomeOption, JsonOption, StoreOption
 from headrace.reading import StoredProject
+from headrace_proto.errors import ChannelNotFound
 from headrace_proto.home import Home
 from headrace_proto.store.backend import Store
 from headrace_proto.store.catalog import SYSTEM_CHANNELS, CatalogRow
@@ -44,6 +45,10 @@ def ls(
     rows = _sorted(listed.rows(state=state or None, tag=tag or None), sort)
     if json:
         print_json([row.model_dump(mode="json") for row in rows])
+    elif not rows:
+        out().print(
+            f"no such experiments in {plain(project)}" if state or tag else f"no experiments in {plain(project)}"
+        )
     else:
         console = out()
         console.print(_experiments(rows, console))
@@ -67,6 +72,9 @@ def _sorted(rows: list[CatalogRow], sort: str | None) -> list[CatalogRow]:
     if sort is None:
         return rows
     name, sign = (sort[1:], -1.0) if sort.startswith("-") else (sort, 1.0)
+    known = sorted({metric for row in rows for metric in row.metrics})
+    if rows and name not in known:
+        raise ChannelNotFound(f"--sort={sort!r} names no metric of these experiments; they have {', '.join(known)}")
     return sorted(rows, key=lambda row: (name not in row.metrics, sign * row.metrics.get(name, 0.0)))
 
 

@@ -13,10 +13,13 @@ from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Final
 
-import typer
-
 from headrace import __version__
 from headrace_proto.errors import HeadraceError, MissingExtra
+
+try:
+    import typer
+except ImportError as lacking:  # a plain `pip install headrace` logs; the command is an extra
+    sys.exit(f"headrace: the command lacks {lacking.name}: pip install 'headrace[all]'")
 
 GROUP: Final = "headrace.commands"
 COMMANDS: Final = ("run", "up", "ls", "show", "plot", "status", "doctor")

@@ -44,7 +44,7 @@ def run(
     home: Annotated[Path | None, typer.Option(help="The folder of the journals.")] = None,
     store: Annotated[str | None, typer.Option(help="Where experiments are kept: a folder, s3://..., gs://...")] = None,
     patience: Annotated[float, typer.Option(help="Give up when nothing more was stored for so many seconds.")] = 60.0,
-    config: Annotated[Path | None, typer.Option(help="A settings file; tables [up], [agent], [collector].")] = None,
+    config: Annotated[Path | None, typer.Option(help=r"A settings file; tables \[up], \[agent], \[collector].")] = None,
 ) -> None:
     """Run a program, see what it logs into the store, and end with the program's exit code."""
     settings = load_settings(UpSettings, "up", config, home=home, store=store)
@@ -59,7 +59,14 @@ def run(
         code = _run(command, watch, {HOME_VARIABLE: served.root, STORE_VARIABLE: parts.store})
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _TAKEN)
         whole = _drain(watch, parts, console, patience)
-    _tell(watch.experiments, parts.store, console, whole=whole)
+    if not whole:
+        console.print(
+            "[yellow]not everything is in the store yet; nothing is lost: the journals keep it, and the next "
+            "`headrace up` stores it.[/] `headrace doctor` looks for the reason; the logs are in "
+            f"{plain(os.path.dirname(log_file(served, 'up')))}",
+            soft_wrap=True,
+        )
+    _tell(watch.experiments, parts.store, console)
     raise typer.Exit(code)
 
 
@@ -141,12 +148,7 @@ def _drain(watch: Watch, parts: _Parts, console: Console, patience_s: float) -> 
     return whole
 
 
-def _tell(logged: list[Logged], store: str, console: Console, *, whole: bool) -> None:
-    if not whole:
-        console.print(
-            "[yellow]not everything is in the store yet; nothing is lost: the journals keep it, and the next "
-            "`headrace up` stores it[/]"
-        )
+def _tell(logged: list[Logged], store: str, console: Console) -> None:
     for experiment in logged:
         console.print(_line(experiment, store), soft_wrap=True)
 

@@ -110,7 +110,7 @@ def _print_streams(console: Console, asked: Broker) -> None:
 
 def _print_sources(console: Console, found: list[Position], unreadable: list[Unreadable]) -> None:
     if not found and not unreadable:
-        console.print("no journals: everything that was logged here is in the store")
+        console.print("no journals: nothing waits for the store")
         return
     rows = (
         (

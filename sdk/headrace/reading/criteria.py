@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, get_args
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from headrace_proto.errors import InvalidValue
+from headrace_proto.store.documents import State
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+STATES: Final[tuple[str, ...]] = get_args(State)
 
 Several = str | Iterable[str] | None
 """One value, several, or any."""
@@ -31,7 +34,7 @@ class Criteria(NamedTuple):
 def matching(table: pa.Table, criteria: Criteria, now: datetime | None = None) -> pa.Table:
     """The rows of a catalog's table that meet all criteria."""
     found = _of_any(table, ("id", "experiment"), "id", criteria.id)
-    found = _of_any(found, ("state",), "state", criteria.state)
+    found = _of_any(found, ("state",), "state", _known_states(criteria.state))
     found = _of_any(found, ("owner",), "owner", criteria.owner)
     found = _with_all_tags(found, _several("tag", criteria.tag))
     return _running_at_least(found, criteria.min_running_time, now or datetime.now(UTC))
@@ -43,6 +46,14 @@ def _several(what: str, given: object) -> Sequence[str] | None:
     values: list[Any] = list(given) if isinstance(given, Iterable) and not isinstance(given, str) else [given]
     if not all(isinstance(value, str) for value in values):
         raise InvalidValue(f"{what}={given!r} must be a str or several")
+    return values
+
+
+def _known_states(given: Several) -> Sequence[str] | None:
+    values = _several("state", given)
+    for value in values or ():
+        if value not in STATES:
+            raise InvalidValue(f"state={value!r} is none of {', '.join(STATES)}")
     return values
 
 

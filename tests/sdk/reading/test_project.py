@@ -46,6 +46,8 @@ def test_criteria(files: Store) -> None:
     assert found(tag=["cnn", "best"], state="failed") == []
     assert found(tag=[]) == ["one", "two", "three"]
     assert found(state=[]) == []
+    with pytest.raises(InvalidValue, match="'done' is none of running, succeeded"):
+        found(state="done")
     assert found(min_running_time=10) == ["one", "two", "three"]
     assert found(min_running_time=11) == ["one", "three"]
     assert found(min_running_time=101) == ["three"]
