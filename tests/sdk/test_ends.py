@@ -55,6 +55,14 @@ def test_every_way_out_is_recorded_and_left_as_it_is(
     assert journal.outcome == outcome
 
 
+def test_a_program_that_closes_all_descriptors_still_ends_well(run_script: Run, home: Home) -> None:
+    """As daemons do: the map needs none of ours to be written, and an end that finds them closed is no error."""
+    done = run_script("os.closerange(3, 256)\nfor i in range(1000): exp.log_metric('loss', i)\n", options="")
+    assert (done.returncode, done.stderr) == (0, "")
+    [journal] = journals(home)
+    assert (journal.outcome, len(journal.points())) == ("succeeded", 1000)
+
+
 @pytest.mark.parametrize("statement", ["1 / 0", "raise ValueError('diverged')", "raise KeyboardInterrupt"])
 def test_a_traceback_is_printed_as_without_us_and_kept(run_script: Run, home: Home, statement: str) -> None:
     """The closing record and the channel `exceptions` hold what the terminal showed."""

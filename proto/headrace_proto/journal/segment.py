@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+from contextlib import suppress
 from typing import Final
 
 from headrace_proto.home import FILE_MODE, HIDDEN
@@ -94,4 +95,5 @@ class Segment:
         for view in self._views:
             view.release()
         self.map.close()
-        os.close(self.descriptor)
+        with suppress(OSError):  # a daemon closes all descriptors that it finds; the map does not need this one
+            os.close(self.descriptor)

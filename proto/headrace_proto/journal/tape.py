@@ -160,7 +160,8 @@ class Tape:
             if segment is not None:
                 segment.release()
         if self._lock_descriptor is not None:
-            os.close(self._lock_descriptor)
+            with suppress(OSError):  # as in `Segment.release`
+                os.close(self._lock_descriptor)
             self._lock_descriptor = None
         self._limit[0] = 0
         self._retry_at = 0.0
