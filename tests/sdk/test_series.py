@@ -318,3 +318,14 @@ class Starved:
 
     def __float__(self) -> float:
         raise MemoryError
+
+
+def test_a_value_that_is_none_is_refused_and_not_replaced_by_its_step(experiment: hr.Experiment) -> None:
+    """`log_metric("loss", step, loss)` with a loss of None is an error, for texts and images alike."""
+    with pytest.raises(InvalidValue, match="'loss'"):
+        experiment.log_metric("loss", 3, None)  # type: ignore[call-overload]
+    with pytest.raises(InvalidValue, match="'notes'"):
+        experiment.log_text("notes", 3, None)  # type: ignore[call-overload]
+    with pytest.raises(InvalidValue):
+        experiment.log_image("samples", 3, None)
+    experiment.log_metric("loss", None, 0.5)  # no step: the channel counts up

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from time import time_ns
-from typing import TYPE_CHECKING, Any, SupportsFloat, SupportsIndex, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, Final, SupportsFloat, SupportsIndex, TypeAlias, overload
 
 from headrace.live.handle import Handle, reported
 from headrace.live.known import TEXT_CHARACTERS_KEPT
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from headrace.live.handle import Origin
     from headrace.live.known import Known
     from headrace_proto.journal.tape import FirstEvents
+
+ABSENT: Final[Any] = object()
+"""The second positional value of a call that has only one. Not None: a metric that came out as None must be refused, and not have
+its step taken for its value."""
 
 Number: TypeAlias = SupportsFloat | SupportsIndex
 """What a metric's value or step may be: int, float, bool, a NumPy number, a tensor of one element."""
@@ -45,7 +49,7 @@ class Series(Handle):
     @overload
     def log_metric(self, name: str, x: Number | None, y: Number, timestamp: float | None = None) -> None: ...
 
-    def log_metric(self, name: str, x: Any, y: Any = None, timestamp: float | None = None, *, step: Any = None) -> None:
+    def log_metric(self, name: str, x: Any, y: Any = ABSENT, timestamp: float | None = None, *, step: Any = None) -> None:
         """Log a number: `log_metric("loss", 0.5)`, `log_metric("loss", 0.5, step=3)` or `log_metric("loss", 3, 0.5)`.
 
         Without a step the channel counts up by itself, over all processes that log to it. Steps may come in any order. NaN and
@@ -65,7 +69,7 @@ class Series(Handle):
             ExperimentStopped: after `stop()`.
         """
         try:
-            if y is None:
+            if y is ABSENT:
                 self._point(name, step, x, time_ns() if timestamp is None else timestamp_ns(timestamp))
             elif step is None:
                 self._point_at(name, x, y, time_ns() if timestamp is None else timestamp_ns(timestamp))
@@ -99,7 +103,7 @@ class Series(Handle):
     @overload
     def log_text(self, name: str, x: Number | None, y: str, timestamp: float | None = None) -> None: ...
 
-    def log_text(self, name: str, x: Any, y: Any = None, timestamp: float | None = None, *, step: Any = None) -> None:
+    def log_text(self, name: str, x: Any, y: Any = ABSENT, timestamp: float | None = None, *, step: Any = None) -> None:
         """Log a text; the arguments are those of `log_metric`. A text of any length is kept whole."""
         self._log_text(name, x, y, timestamp, step)
 
@@ -139,7 +143,7 @@ class Series(Handle):
         self,
         name: str,
         x: Any,
-        y: Any = None,
+        y: Any = ABSENT,
         image_name: str | None = None,
         description: str | None = None,
         timestamp: float | None = None,
@@ -210,11 +214,11 @@ class Series(Handle):
             return
         target.channel_event(kind, name, channel_type, step, time, kept.payload, *facts)
 
-    def send_metric(self, channel_name: str, x: Any, y: Any = None, timestamp: float | None = None) -> None:
+    def send_metric(self, channel_name: str, x: Any, y: Any = ABSENT, timestamp: float | None = None) -> None:
         """`log_metric`, as Neptune also called it."""
         self.log_metric(channel_name, x, y, timestamp)
 
-    def send_text(self, channel_name: str, x: Any, y: Any = None, timestamp: float | None = None) -> None:
+    def send_text(self, channel_name: str, x: Any, y: Any = ABSENT, timestamp: float | None = None) -> None:
         """`log_text`, as Neptune also called it."""
         self.log_text(channel_name, x, y, timestamp)
 
@@ -222,7 +226,7 @@ class Series(Handle):
         self,
         channel_name: str,
         x: Any,
-        y: Any = None,
+        y: Any = ABSENT,
         name: str | None = None,
         description: str | None = None,
         timestamp: float | None = None,
@@ -232,7 +236,7 @@ class Series(Handle):
 
 
 def _step_and_value(name: str, x: Any, y: Any, step: Any) -> tuple[float | None, Any]:
-    if y is None:
+    if y is ABSENT:
         return step_number(name, step), x
     if step is not None:
         raise TypeError(f"{name!r}: the step is given either as `step=` or before the value, not both")
