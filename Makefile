@@ -1,6 +1,6 @@
 # Every target sets up what it needs in .venv of this checkout, from constraints.txt; nothing else has to be installed.
 #
-#   make demo     train two models on real digits through every part, and show what was stored
+#   make demo     train three models on real digits through every part, and show what was stored
 #   make test     the whole suite, real nats-server included
 #   make check    lint, format, types, import layers, tidiness
 #   make bench    the figures of the README, as tables

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
@@ -78,5 +79,5 @@ def _greet(home: Home, stack: Stack, console: Console) -> None:
     console.print(f"    collector  http://127.0.0.1:{record.collector_port}/metrics  process {stack.collector.pid}")
     console.print(f"    logs   {plain(os.path.join(home.root, 'log'))}")
     if home.root != Home("~/.headrace").root:
-        console.print(f"trainers: [bold]export {HOME_VARIABLE}={plain(home.root)}[/]")
+        console.print(f"trainers: [bold]export {HOME_VARIABLE}={plain(shlex.quote(home.root))}[/]")
     console.print("Ctrl-C stops")
