@@ -49,7 +49,9 @@ class Series(Handle):
     @overload
     def log_metric(self, name: str, x: Number | None, y: Number, timestamp: float | None = None) -> None: ...
 
-    def log_metric(self, name: str, x: Any, y: Any = ABSENT, timestamp: float | None = None, *, step: Any = None) -> None:
+    def log_metric(
+        self, name: str, x: Any, y: Any = ABSENT, timestamp: float | None = None, *, step: Any = None
+    ) -> None:
         """Log a number: `log_metric("loss", 0.5)`, `log_metric("loss", 0.5, step=3)` or `log_metric("loss", 3, 0.5)`.
 
         Without a step the channel counts up by itself, over all processes that log to it. Steps may come in any order. NaN and
