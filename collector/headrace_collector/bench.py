@@ -69,7 +69,7 @@ class Bench:
         position, lost = self._chain.watermark(source), self._lost(source)
         opened: list[Batch] = []
         for arrival in arrivals:
-            batch = self._batch(arrival.frame)
+            batch = self._batch(arrival.frame)._replace(site=arrival.site)
             if batch.first < position:  # rare, and the only batches that are cut
                 try:
                     admit(batch, position, lost)
@@ -118,6 +118,10 @@ class Bench:
     def _lost(self, source: str) -> tuple[LostRange, ...]:
         record = self._chain.document.sources.get(source)  # nearly always: the chain would join the archived ones first
         return record.lost if record else self._chain.lost(source)
+
+    def site(self, source: str) -> str:
+        """The site that a source is bound to, "" while there is none."""
+        return self._chain.site(source)
 
     def dead(self, source: str) -> bool:
         """Whether the store knows that a source's writer is gone."""

@@ -41,8 +41,12 @@ class Gathering:
         return intake
 
     def site(self, source: str) -> str:
-        """Where a source's marks go: to the site that sent it last."""
+        """Where a source's marks go: to the site that it is bound to."""
         return self._sites[source]
+
+    def bound(self, source: str) -> str:
+        """The site that sent a source to this collector, "" if none has yet."""
+        return self._sites.get(source, "")
 
     def stored(self, source: str) -> int:
         """A source's watermark."""
@@ -50,7 +54,7 @@ class Gathering:
 
     def suspect(self, site: str, source: str, now: float) -> None:
         """A message of a source could not be read."""
-        self._sites[source] = site
+        self._sites.setdefault(source, site)
         self._intake(source).suspect(now)
 
     @property

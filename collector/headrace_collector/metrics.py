@@ -19,6 +19,7 @@ class Metrics:
         self.rewinds = self._counter("rewinds", "Sources asked to send again")
         self.duplicates = self._counter("duplicates", "Frames that the store had already")
         self.dropped = self._counter("dropped", "Frames above a gap dropped for want of room; they are sent again")
+        self.strangers = self._counter("strangers", "Frames refused because their source is bound to another site")
         self.store_errors = self._counter("store_errors", "Calls of the store that failed and are tried again")
         self.files = self._counter("files", "Files stored and verified")
         self.file_bytes = self._counter("file_bytes", "Bytes of files stored in pieces")

@@ -112,6 +112,9 @@ class Worker:
     # -- Placing --------------------------------------------------------------------------------------------------------
 
     def _place(self, arrival: Arrival) -> None:
+        if self._is_strange(arrival):
+            self._refuse(arrival)
+            return
         if arrival.frame.kind is FrameKind.CHUNK:
             self._files.offer(arrival, self._tasks)
             return
@@ -127,6 +130,20 @@ class Worker:
             self._mark(source)
         else:
             self._workshop.metrics.dropped.inc()
+
+    def _is_strange(self, arrival: Arrival) -> bool:
+        source = arrival.frame.source
+        bound = self._bench.site(source) or self._gathering.bound(source)
+        return bound not in ("", arrival.site)
+
+    def _refuse(self, arrival: Arrival) -> None:
+        """A frame from another site than its source is bound to. Its bytes are not ours to believe, and its site hears no mark."""
+        _LOG.error(
+            "a frame of a source that is bound to another site was refused",
+            extra={"source": arrival.frame.source, "site": arrival.site, "first": arrival.frame.first},
+        )
+        self._workshop.metrics.strangers.inc()
+        self._workshop.answers.ack(arrival.reply)
 
     def _schedule(self, arrival: Arrival, now: float) -> None:
         frame = arrival.frame

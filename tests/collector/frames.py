@@ -115,7 +115,7 @@ class Source:
 def subject_of(sent: Frame) -> str:
     """Where an agent publishes a frame."""
     make = subjects.files if sent.kind is FrameKind.CHUNK else subjects.events
-    return make(SITE, sent.experiment, sent.source)
+    return make(sent.site, sent.experiment, sent.source)
 
 
 def encoded(sent: Frame) -> bytes:

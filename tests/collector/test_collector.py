@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
+from nats.js.errors import NotFoundError
 
 from headrace.service.nats_server import NatsServer
 from headrace.service.ports import free_port
@@ -102,6 +103,24 @@ class TestStoring:
             await broker.send([source.frame(created, source.end), source.frame(source.end, source.end, flush=True)])
             await broker.stored(source)
             await broker.emptied()
+
+    async def test_source_is_bound_to_the_first_site_that_sent_it(self, nats_server: NatsServer, store: str) -> None:
+        """Who may publish for another site can neither add to a source nor hear of it, now or for a later collector."""
+        source = logged(10)
+        async with Broker.connected(nats_server.url) as broker:
+            for _ in range(2):
+                async with collecting(nats_server.url, store):
+                    await broker.send(source.cut(2))
+                    stored = (await broker.stored(source)).position
+                    source.log("loss", 10)
+                    await broker.send([source.frame(stored, source.end)._replace(site="attic")])
+                    await broker.emptied()
+                    mark = await broker.mark(source)
+                    assert mark is not None
+                    assert mark.position == stored
+            with pytest.raises(NotFoundError):
+                await broker.js.get_last_msg(subjects.MARKS_STREAM, subjects.mark("attic", source.id))
+        assert len(points(store, source.experiment)) == 20
 
     async def test_stop_commits_what_is_there(self, nats_server: NatsServer, store: str) -> None:
         """A collector that is asked to stop stores, acknowledges and marks what it holds before it leaves."""

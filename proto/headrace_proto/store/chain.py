@@ -129,6 +129,10 @@ class Chain:
         """The position below which the store holds everything of a source, but for what `lost` says."""
         return self._state(source).position
 
+    def site(self, source: str) -> str:
+        """The first site that sent a source, "" while there is none."""
+        return self._state(source).site
+
     def dead(self, source: str) -> bool:
         """Whether a source's writer was observed dead where its watermark stands."""
         state = self._state(source)

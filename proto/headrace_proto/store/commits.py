@@ -43,6 +43,8 @@ class SourceState(Record):
     """Schema number -> channel numbers."""
     files: Runs = ()
     """Numbers of its spooled files that need no more bytes."""
+    site: str = ""
+    """The first site that sent it. A frame of it from another is refused: whoever may publish for one site may not for another."""
 
 
 class PendingFile(Record):

@@ -25,6 +25,7 @@ class Batch(NamedTuple):
     raw: bytes = b""
     kind: FrameKind = FrameKind.EVENTS
     reason: str = ""
+    site: str = ""
 
 
 class Admitted(NamedTuple):

@@ -66,6 +66,8 @@ def apply(
         for batch in own:
             for piece in admit(batch, draft.state(source).position, draft.record(source).lost):
                 changed |= _apply_piece(draft, piece)
+            if batch.site and not draft.state(source).site:
+                draft.change_state(source, site=batch.site)
     for report in done:
         changed |= files.done(draft, report)
     if not changed:
