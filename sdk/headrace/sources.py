@@ -12,6 +12,7 @@ import sys
 from typing import TYPE_CHECKING, NamedTuple
 
 from headrace.capture.notebook import in_notebook
+from headrace_proto.errors import ArtifactNotFound
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -31,7 +32,10 @@ def entry_point() -> str | None:
 
 
 def source_files(patterns: str | Iterable[str] | None, home: str) -> list[SourceFile]:
-    """The files that `patterns` mean, sorted by name. Nothing of the folder `home` is ever among them."""
+    """The files that `patterns` mean, sorted by name. Nothing of the folder `home` is ever among them.
+
+    Raises `ArtifactNotFound` for a name, not a pattern, of a file that does not exist.
+    """
     if patterns is None:
         script = entry_point()
         return [SourceFile(script, os.path.basename(script))] if script else []
@@ -43,9 +47,14 @@ def source_files(patterns: str | Iterable[str] | None, home: str) -> list[Source
 
 
 def _matches(pattern: str) -> Iterable[str]:
-    from glob import glob
+    from glob import glob, has_magic
 
-    for match in glob(os.path.expanduser(pattern), recursive=True):
+    matches = glob(os.path.expanduser(pattern), recursive=True)
+    if not matches and not has_magic(pattern):  # a pattern may match nothing; a name means a file
+        raise ArtifactNotFound(
+            f"source file {pattern!r} does not exist below {os.getcwd()!r}: name one that does, or a pattern"
+        )
+    for match in matches:
         if os.path.isfile(match):
             yield match
         for folder, _, files in os.walk(match):  # nothing when it is a file

@@ -221,6 +221,13 @@ def test_sources_elsewhere_are_named_from_their_common_folder(tree: Path, monkey
     assert named("../*.py") == ["a.py", "b.py"]
 
 
+def test_a_named_source_that_does_not_exist_is_refused_and_a_pattern_may_match_nothing(tree: Path) -> None:
+    """A typing error in a file's name is an error at the call; a pattern without a match is an answer."""
+    with pytest.raises(ArtifactNotFound, match="nope"):
+        source_files(["nope.py"], "/nowhere")
+    assert source_files(["*.nope"], "/nowhere") == []
+
+
 def test_the_home_is_never_a_source(tree: Path) -> None:
     """Even where it lies among them."""
     assert named("*", str(tree / "lib")) == ["a.py", "b.py", "notes.md"]
