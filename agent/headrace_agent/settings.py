@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from headrace.service.settings import ServiceSettings
-from headrace_proto.subjects import DEFAULT_SITE
+from headrace_proto.subjects import DEFAULT_SITE, PART
 
 HARDWARE_S: float = 3.0
 """As Neptune's client had it."""
@@ -16,7 +16,7 @@ GRACE_S: float = 10.0
 class AgentSettings(ServiceSettings):
     """The settings of `headrace agent`."""
 
-    site: str = Field(default=DEFAULT_SITE, pattern=r"^[A-Za-z0-9_-]{1,64}$")
+    site: str = Field(default=DEFAULT_SITE, pattern=PART)
     quota: int | None = Field(default=None, ge=1024 * 1024, description="bytes of journals and spools together")
     sync_s: float = Field(
         default=1.0, gt=0, description="how often growing segments are synced; 1 s may be lost with the power"

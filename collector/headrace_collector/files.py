@@ -146,6 +146,7 @@ class FileDesk:
         if not stored:
             return
         self._held = [arrival for arrival in self._held if arrival.frame.end > upload.offset]
+        self._workshop.metrics.file_bytes.inc(sum(arrival.frame.end - arrival.frame.first for arrival in stored))
         self._forget(stored)
         self._workshop.answers.file_mark(self._site, self._mark(upload.offset))
         for arrival in stored:

@@ -51,7 +51,6 @@ class Direct:
         self._home: Final = home
         self._store: Final = open_store(store)
         self._project: Final = project
-        self._experiment: Final = experiment
         self._chain: Final = Chain(self._store, project, experiment)
 
     def short_id(self, positions: Mapping[str, int], timeout_s: float | None) -> str | None:

@@ -32,8 +32,7 @@ _held: list[Forkable] = []
 
 def watch(writer: Forkable) -> None:
     """Take care of `writer` at every fork, as long as it lives."""
-    if not _writers:
-        _register()
+    _register()
     _writers.add(writer)
 
 

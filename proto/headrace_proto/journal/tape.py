@@ -179,7 +179,8 @@ class Tape:
         self.closed = True
         self._let_go()
         if self._next is not None:
-            os.unlink(os.path.join(self.folder, segment_name(self._next.number)))
+            with suppress(OSError):  # it holds nothing, and goes with the folder
+                os.unlink(os.path.join(self.folder, segment_name(self._next.number)))
 
     # -- Writing ---------------------------------------------------------------------------------------------------------
 

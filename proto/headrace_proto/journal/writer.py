@@ -29,7 +29,7 @@ from types import CodeType
 from typing import Any, Final
 
 from headrace_proto import names
-from headrace_proto.errors import InvalidValue
+from headrace_proto.errors import HomeUnusable, InvalidValue
 from headrace_proto.events import (
     AUTO_POINT,
     AUTO_POINT_WIDTH,
@@ -381,7 +381,7 @@ class JournalWriter(Tape):
         """Make the call on the second source, opened at the first need.
 
         A handler that interrupts that very opening leaves its call in a list, which the opening frame takes up: the one case in
-        which a returned call is not yet in a journal.
+        which a returned call is not yet in a journal. When there is no room to open it, what would go there is dropped and counted.
         """
         if self._second is None:
             self._late.append((method, arguments))
@@ -389,11 +389,17 @@ class JournalWriter(Tape):
                 return
             self._opening = True
             facts = self.facts._replace(role=Role.WORKER, parent=self.source)
-            self._second = JournalWriter(self.home, self.project, self.experiment, facts)
-            self._opening = False
+            try:
+                self._second = JournalWriter(self.home, self.project, self.experiment, facts)
+            except HomeUnusable as error:
+                late, self._late = self._late, []
+                self._lose(len(late), str(error))
+                return
+            finally:
+                self._opening = False
             while self._late:
-                late, its_arguments = self._late.pop(0)
-                getattr(self._second, late)(*its_arguments)
+                name, its_arguments = self._late.pop(0)
+                getattr(self._second, name)(*its_arguments)
             return
         getattr(self._second, method)(*arguments)
 

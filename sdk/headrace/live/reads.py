@@ -36,7 +36,7 @@ class Reads(Life):
 
         origin = self.origin
         answered = origin.direct or waiting.agent_serves(origin.home)
-        receipt = self.wait("stored", waiting.seconds("HEADRACE_READ_S", 5.0) if answered else 0.0)
+        receipt = self.wait("stored", waiting.read_bound_s() if answered else 0.0)
         if not receipt.reached:
             why = "" if answered else ": no agent serves this home"
             warn(f"read {receipt.stored} of {receipt.journaled} bytes logged by this process{why}", StaleRead)

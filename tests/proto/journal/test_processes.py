@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from headrace_proto import ids
-from headrace_proto.errors import TelemetryWarning
+from headrace_proto.errors import HomeUnusable, TelemetryWarning
 from headrace_proto.events import Kind, Outcome
 from headrace_proto.home import Home
 from headrace_proto.journal import JournalReader, JournalWriter, lock, machine
@@ -302,3 +302,24 @@ def test_a_process_never_declares_its_own_sources_dead(home: Home) -> None:
     assert not reader.writer_gone(machine.host_name(), machine.boot_id())
     reader.close()
     writer.close(Outcome.SUCCEEDED)
+
+
+def test_a_second_source_that_cannot_be_opened_drops_counts_and_is_tried_again(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A handler that logs on a full disk gets no exception; its event is in the gap, and the next one finds room again."""
+    writer = JournalWriter(home, "a/b", EXPERIMENT)
+    with monkeypatch.context() as full:
+        full.setattr(Home, "make", _no_room)
+        with pytest.warns(TelemetryWarning, match="no space"):
+            writer._elsewhere("point", "signal", 1, 1.0, 1)
+    writer._elsewhere("point", "signal", 2, 1.0, 1)
+    assert writer.dropped == 1
+    writer.close(Outcome.SUCCEEDED)
+    (second,) = (source for source in sources(home) if source != writer.source)
+    assert points_of(home, second) == [(2.0, 1.0)]
+    assert [event[2] for event in events_of(home, writer.source) if event[0] == Kind.GAP] == [1]
+
+
+def _no_room(home: Home) -> None:
+    raise HomeUnusable(f"no space in {home.root}")
