@@ -132,6 +132,24 @@ def test_program_runs_although_nothing_can_ship(headrace: Headrace, home: Home, 
     assert len(os.listdir(home.journals)) == 1
 
 
+def test_mistake_in_the_settings_is_told_while_the_program_runs(home: Home) -> None:
+    """A key of [collector] that nobody knows stops the parts, not the program: `run` names it at once, not after the training."""
+    Path(home.settings_file).write_text("[collector]\nstoer = 'x'\n")
+    program = "import sys; sys.stdin.read()"
+    command = [sys.executable, "-m", "headrace.command", "run", "--home", home.root, sys.executable, "-c", program]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+        assert child.stdin
+        assert child.stderr
+        try:
+            said = child.stderr.readline()
+        finally:
+            child.stdin.close()
+        said_later = child.stderr.read()
+    assert "'stoer'" in said
+    assert "nothing ships the events" not in said_later
+    assert child.returncode == 0
+
+
 def test_killed_program_is_stored_as_failed(headrace: Headrace, store: str) -> None:
     """What a program logged before SIGKILL is stored, and its experiment is failed."""
     code = (

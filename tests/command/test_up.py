@@ -140,10 +140,12 @@ def test_part_that_cannot_start_ends_up_with_its_words(up: Callable[..., Up], ho
     assert os.listdir(Path(home.root) / "run") == ["up.lock"]
 
 
-def test_taken_port_ends_up_with_the_servers_words(up: Callable[..., Up], nats_server: NatsServer) -> None:
-    """When something listens on --nats-port, `up` shows what nats-server said."""
+def test_taken_port_is_named_with_the_remedy(up: Callable[..., Up], nats_server: NatsServer) -> None:
+    """When something listens on --nats-port, `up` says which port, and how to choose another."""
     served = up("--nats-port", str(nats_server.port))
-    assert "address already in use" in served.ended()
+    said = served.ended()
+    assert f"port {nats_server.port} " in said
+    assert "--nats-port" in said
     assert served.process.returncode == 2
 
 

@@ -56,7 +56,7 @@ def run(
     signals.block(_TAKEN)
     with _Parts(served, absolute_store(settings.store), given=store is not None) as parts:
         watch = Watch(served)
-        code = _run(command, watch, {HOME_VARIABLE: served.root, STORE_VARIABLE: parts.store})
+        code = _run(command, watch, parts, console)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _TAKEN)
         whole = _drain(watch, parts, console, patience)
     if not whole:
@@ -70,12 +70,12 @@ def run(
     raise typer.Exit(code)
 
 
-def _run(command: list[str], watch: Watch, environment: dict[str, str]) -> int:
-    """The program's exit code, 128 + n when signal n ended it."""
+def _run(command: list[str], watch: Watch, parts: _Parts, console: Console) -> int:
+    """The program's exit code, 128 + n when signal n ended it. That nothing ships is told while there is time to mend it."""
     try:
         child = subprocess.Popen(
             command,
-            env={**os.environ, **environment},
+            env={**os.environ, HOME_VARIABLE: parts.home.root, STORE_VARIABLE: parts.store},
             preexec_fn=signals.in_child(ends_with_parent=False),  # noqa: PLW1509 - this process has one thread
         )
     except OSError as error:
@@ -87,6 +87,7 @@ def _run(command: list[str], watch: Watch, environment: dict[str, str]) -> int:
         if arrived is not None and arrived.si_signo in _FORWARDED and arrived.si_code != signals.SI_KERNEL:
             child.send_signal(arrived.si_signo)
         watch.look()
+        parts.tell_once_if_failed(console)
     return child.returncode if child.returncode >= 0 else 128 - child.returncode
 
 
@@ -94,7 +95,8 @@ class _Parts:
     """The `headrace up` that ships: one that is there already, or our own for the time."""
 
     def __init__(self, home: Home, store: str, *, given: bool) -> None:
-        self._home = home
+        self.home: Final = home
+        self._told = False
         self._own: subprocess.Popen[bytes] | None = None
         there = running(home)
         if there is not None and given and there.store != store:
@@ -107,9 +109,9 @@ class _Parts:
 
     def __enter__(self) -> Self:
         if self._needed:
-            with open(log_file(self._home, "up"), "ab") as log:
+            with open(log_file(self.home, "up"), "ab") as log:
                 self._own = subprocess.Popen(
-                    [sys.executable, "-m", "headrace.command", "up", "--home", self._home.root, "--store", self.store],
+                    [sys.executable, "-m", "headrace.command", "up", "--home", self.home.root, "--store", self.store],
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
@@ -129,11 +131,17 @@ class _Parts:
 
     def failed(self) -> bool:
         """Whether nothing ships: our own `up` has ended, and no other serves the home."""
-        return self._own is not None and self._own.poll() is not None and running(self._home) is None
+        return self._own is not None and self._own.poll() is not None and running(self.home) is None
 
-    def why(self) -> str:
+    def tell_once_if_failed(self, console: Console) -> None:
+        """Say why nothing ships, the first time that nothing does."""
+        if not self._told and self.failed():
+            self._told = True
+            console.print(f"[red]nothing ships the events:[/] {plain(self._why())}", soft_wrap=True)
+
+    def _why(self) -> str:
         """The last line of what our own `up` said."""
-        with open(log_file(self._home, "up"), encoding="utf-8", errors="replace") as log:
+        with open(log_file(self.home, "up"), encoding="utf-8", errors="replace") as log:
             return (log.read().strip().splitlines() or ["it said nothing"])[-1]
 
 
@@ -143,8 +151,8 @@ def _drain(watch: Watch, parts: _Parts, console: Console, patience_s: float) -> 
     except KeyboardInterrupt:
         console.print("[yellow]not waiting any longer[/]")
         return False
-    if parts.failed() and not whole:
-        console.print(f"[red]nothing ships the events:[/] {plain(parts.why())}")
+    if not whole:
+        parts.tell_once_if_failed(console)
     return whole
 
 

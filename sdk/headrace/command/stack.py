@@ -21,7 +21,7 @@ from headrace.command.probes import well
 from headrace.command.running import Running
 from headrace.service.broker import connect, ensure_streams
 from headrace.service.nats_server import NatsServer
-from headrace.service.ports import free_port
+from headrace.service.ports import LOOPBACK, free_port, port_taken
 from headrace_proto.errors import HeadraceError
 from headrace_proto.home import HOME_VARIABLE, Home
 
@@ -76,6 +76,11 @@ class Stack:
     def start(self) -> None:
         """Start all; return when each has answered. Raises `StartFailed`, or `Stopped` when a signal came first."""
         signals.block(_SIGNALS)
+        if port_taken(self.server.port):
+            raise StartFailed(
+                f"port {self.server.port} of {LOOPBACK} is taken, perhaps by another nats-server: stop that program, or choose "
+                "another port with --nats-port (0 for any free one)"
+            )
         self._start(self.nats)
         asyncio.run(
             _make_streams(self.server.url)
