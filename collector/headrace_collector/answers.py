@@ -3,6 +3,9 @@
 A mark goes out before the messages that it covers are acknowledged: killed between the two, the messages come again, lie below
 the watermark, and the mark is repeated. The other way round an agent would wait for a mark that nobody owes it any more.
 Everything here is idempotent, so whatever the broker did not confirm is simply said again.
+
+An acknowledgement is good for the consumer that delivered the message, and for no longer than the connection on which that was
+made: a broker that comes back may have lost data, and what it then delivers under the same sequence is another message.
 """
 
 from __future__ import annotations
@@ -25,6 +28,9 @@ _CONFIRM_S: Final = 5.0
 _TOGETHER: Final = 128
 """Marks whose confirmation is awaited at once."""
 _AGAIN_S: Final = 1.0
+_ACK_PREFIX: Final = "$JS.ACK."
+_SHORT_REPLY: Final = 9
+"""Parts of `$JS.ACK.<stream>.<consumer>.<delivered>.<sequence>.<number>.<time>.<pending>`."""
 
 
 class Answers:
@@ -35,8 +41,21 @@ class Answers:
         self._js = js
         self._marks: dict[str, bytes] = {}
         self._plain: list[tuple[str, bytes]] = []
+        self._consumers: set[str] = set()
         self._waiting = asyncio.Event()
         self._sending = asyncio.Lock()
+
+    def begin(self, consumer: str) -> None:
+        """Messages of `consumer` may be answered from now on."""
+        self._consumers.add(consumer)
+
+    def end(self, consumer: str) -> None:
+        """Nobody will answer messages of `consumer` any more; what waits to be said of them is."""
+        self._consumers.discard(consumer)
+
+    def end_all(self) -> None:
+        """The connection was lost: whatever waits to be said of messages must never be said."""
+        self._consumers.clear()
 
     def mark(self, site: str, mark: Mark) -> None:
         """Tell the agents of `site` a source's watermark."""
@@ -111,7 +130,9 @@ class Answers:
         plain.reverse()
         try:
             while plain:
-                await self._client.publish(*plain[-1])
+                subject, payload = plain[-1]
+                if not subject.startswith(_ACK_PREFIX) or _consumer_of(subject) in self._consumers:
+                    await self._client.publish(subject, payload)
                 plain.pop()
         finally:
             plain.reverse()
@@ -122,3 +143,10 @@ class Answers:
         self._plain[:0] = plain
         if self._marks or self._plain:
             self._waiting.set()
+
+
+def _consumer_of(reply: str) -> str:
+    """The consumer in a message's reply subject, which begins with domain and account on newer brokers."""
+    parts = reply.split(".")
+    place = 3 if len(parts) == _SHORT_REPLY else 5
+    return parts[place] if len(parts) > place else ""

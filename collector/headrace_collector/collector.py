@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 from nats.aio.client import Client
 from nats.js import JetStreamContext
 
-from headrace.service.broker import connect, ensure_streams
+from headrace.service.broker import connect
 from headrace.service.health import Health, HealthServer
 from headrace_collector.answers import Answers
 from headrace_collector.keeper import TRANSIENT, LeaseKeeper
@@ -27,6 +27,7 @@ from headrace_collector.pacing import Pacing
 from headrace_collector.partition import Partition
 from headrace_collector.quarantine import Quarantine
 from headrace_collector.settings import CollectorSettings
+from headrace_collector.streams import Streams
 from headrace_collector.workshop import Workshop
 from headrace_proto.errors import HeadraceError
 from headrace_proto.ids import random_id
@@ -87,10 +88,12 @@ class Collector:
             name="headrace-collector",
             credentials=str(settings.credentials) if settings.credentials else None,
             on_event=_LOG.warning,
+            on_lost=self._on_lost,
         )
         try:
             js = client.jetstream()
-            await _persist(lambda: ensure_streams(js), "the broker")
+            streams = Streams(js, settings.replicas)
+            await _persist(streams.ensure, "the broker")
             store = await _persist(lambda: asyncio.to_thread(open_store, settings.store), "the store")
             identity = await _persist(lambda: asyncio.to_thread(store_id, store), "the store")
         except BaseException:
@@ -99,9 +102,17 @@ class Collector:
         pacing = Pacing(local=store.local, interval_s=settings.commit_interval_s)
         workshop = Workshop(store, identity, Answers(client, js), self._metrics, pacing)
         book = LeaseBook(random_id(), settings.partitions, time.time_ns())
-        return _Site(
-            client, js, workshop, Quarantine(workshop), LeaseKeeper(client, js, book, self), asyncio.TaskGroup()
-        )
+        keeper = LeaseKeeper(client, js, book, self)
+        return _Site(client, js, streams, workshop, Quarantine(workshop), keeper, asyncio.TaskGroup())
+
+    def _on_lost(self) -> None:
+        """The connection ended. A broker that comes back may have lost what it had taken, so nothing that it delivered before is
+        answered any more: it is let go of, and comes again or is asked for."""
+        if self._site is not None:
+            self._site.workshop.answers.end_all()
+            self._site.streams.look_soon()
+        for served in self._partitions.values():
+            served.partition.lose()
 
     # -- Serving --------------------------------------------------------------------------------------------------------
 
@@ -111,6 +122,7 @@ class Collector:
         async with site.tasks as tasks:
             runs = (
                 site.keeper.run,
+                site.streams.run,
                 workshop.answers.run,
                 workshop.listing.run,
                 workshop.upkeep.run,
@@ -178,6 +190,7 @@ class Collector:
         connected, fault = site.client.is_connected, site.workshop.fault
         reasons = [] if connected else ["not connected to the broker: what agents ship waits in the journals"]
         reasons += [f"the store is out of order: {fault}"] if fault else []
+        reasons += [site.streams.fault] if site.streams.fault else []
         facts = {
             "reasons": reasons,
             "connected": connected,
@@ -207,6 +220,7 @@ class _Site(NamedTuple):
 
     client: Client
     js: JetStreamContext
+    streams: Streams
     workshop: Workshop
     quarantine: Quarantine
     keeper: LeaseKeeper

@@ -27,6 +27,9 @@ def collector(
     partitions: Annotated[
         int | None, typer.Option(help="Shares of the experiments; the same for all collectors.")
     ] = None,
+    replicas: Annotated[
+        int | None, typer.Option(help="Copies of each stream that is made, in a cluster of nats-servers: 3.")
+    ] = None,
     commit_interval_s: Annotated[
         float | None, typer.Option("--commit-interval", "--commit-interval-s", help="Seconds between commits.")
     ] = None,

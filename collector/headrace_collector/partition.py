@@ -38,6 +38,7 @@ CROWDED_IDLE_S: Final = 5.0
 """Where there are more experiments than that: each keeps its document in memory, and many short runs must not add up."""
 TICK_S: Final = 0.5
 AGAIN_S: Final = 0.5
+RETURN_S: Final = 0.05
 FRAME_OVERHEAD: Final = 1024
 """Bytes that a held message costs besides its data: many tiny frames must not hide from the bounds."""
 
@@ -68,6 +69,8 @@ class Partition:
             Queue(subjects.FILES_STREAM, subjects.FILES_PREFIX, number, partitions),
         ]
         self._epoch: Final = epoch
+        self._turn = 0
+        self._lost = asyncio.Event()
         self._workers: dict[WorkerKey, tuple[Worker, asyncio.Task[None]]] = {}
         self._pulls: list[asyncio.Task[None]] = []
         self._tasks = asyncio.TaskGroup()
@@ -86,19 +89,35 @@ class Partition:
             stay_cancelled()
             await asyncio.sleep(AGAIN_S)
 
+    def lose(self) -> None:
+        """The connection was lost, and with it the right to answer what came by it: let go of everything, then begin anew."""
+        self._lost.set()
+
     async def _serve(self) -> None:
-        consumers = [await make_consumer(self._js, queue, self._epoch) for queue in self._queues]
+        while not self._client.is_connected:  # noqa: ASYNC110 - what is asked for now would be kept, and made too late
+            await asyncio.sleep(RETURN_S)
+        self._lost.clear()
+        self._turn += 1
+        consumers = [await make_consumer(self._js, queue, self._epoch, self._turn) for queue in self._queues]
         stay_cancelled()
         try:
             async with asyncio.TaskGroup() as self._tasks:
+                self._tasks.create_task(self._watch())
                 for queue, consumer in zip(self._queues, consumers, strict=True):
+                    self._workshop.answers.begin(consumer)
                     pull = Pull(self._client, self._js, queue, consumer, self._on_message)
                     self._pulls.append(self._tasks.create_task(pull.run(self._workshop.room)))
                 await self._tick()  # not as a task: a group takes its own cancellation back only from a body at work
         finally:
+            for consumer in consumers:
+                self._workshop.answers.end(consumer)
             self._workshop.pacing.live -= len(self._workers)
             self._workers.clear()
             self._pulls.clear()
+
+    async def _watch(self) -> None:
+        await self._lost.wait()
+        raise ConsumerGone("the connection was lost, and the broker may have lost data")
 
     async def drain(self, timeout_s: float) -> None:
         """Pull no more, and commit what is here. What cannot be in time comes again."""

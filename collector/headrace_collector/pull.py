@@ -6,6 +6,10 @@ one at a time, each bounded in messages and in bytes and with an end of its own.
 The durable's name carries the stream's creation time and the lease's epoch. An acknowledgement that was meant for a stream
 since deleted, or by a holder since replaced, so finds no consumer. On a work queue a consumer remembers nothing but when to
 deliver again: a new holder deletes its predecessor's, and what that held unacknowledged comes again at once.
+
+For the same reason a holder makes its own anew whenever the broker may have come back from a crash. One that lost its newest
+files brings back messages that were acknowledged, below the floor of the old consumer, which would never deliver them: they
+would count against the stream's bytes for ever. To a new consumer they are messages like others; they lie below the watermark.
 """
 
 from __future__ import annotations
@@ -47,6 +51,8 @@ _NAME: Final = "headrace"
 
 _ENDED: Final = frozenset({"404", "408"})  # no messages; the request's time is over
 _CONFLICT: Final = "409"
+_NOBODY: Final = "503"
+_SILENCE: Final = "silence"
 _HARMLESS: Final = ("batch completed", "exceeds maxbytes")  # 409s that end a request as it was meant to
 
 
@@ -84,14 +90,14 @@ def _is_stale(name: str, queue: Queue) -> bool:
     return name.startswith(queue.family) or division != str(queue.partitions)
 
 
-async def make_consumer(js: JetStreamContext, queue: Queue, epoch: int) -> str:
-    """Make the durable consumer of `queue` for the holder of `epoch`, in its predecessors' stead."""
+async def make_consumer(js: JetStreamContext, queue: Queue, epoch: int, turn: int = 0) -> str:
+    """Make the durable consumer of `queue` for the holder of `epoch`, the `turn`-th of that one, in its predecessors' stead."""
     created = (await js.stream_info(queue.stream)).created
     incarnation = int(created.timestamp() * 1_000_000) if created else 0
     for info in await js.consumers_info(queue.stream):
         if _is_stale(info.name, queue):
             await _delete_consumer(js, queue.stream, info.name)
-    name = f"{queue.family}{incarnation:x}-{epoch}"
+    name = f"{queue.family}{incarnation:x}-{epoch}-{turn}"
     config = ConsumerConfig(
         name=name,
         durable_name=name,
@@ -127,6 +133,7 @@ class Pull:
         self._inbox = client.new_inbox()
         self._request = 0
         self._left = 0
+        self._newest = 0  # the highest sequence in the stream that was seen
         self._ended = asyncio.Event()
         self._fault = ""
 
@@ -168,6 +175,7 @@ class Pull:
         status = message.headers.get(Header.STATUS) if message.headers else None
         if status is None or message.reply:
             self._left -= 1
+            self._newest = max(self._newest, message.metadata.sequence.stream)
             self._on_message(message)
             if self._left == 0:
                 self._ended.set()
@@ -178,8 +186,15 @@ class Pull:
             self._ended.set()
 
     async def _check(self) -> None:
-        _LOG.debug("a pull failed", extra={"consumer": self._consumer, "fault": self._fault or "silence"})
+        """Find out what a fault means. Raises `ConsumerGone` for all that may mean a broker, or a stream, that came back."""
+        why = f"{self._consumer} on {self._queue.stream}: {self._fault or _SILENCE}"
+        _LOG.debug("a pull failed", extra={"why": why})
+        if not self._fault or self._fault.startswith(_NOBODY):
+            raise ConsumerGone(why)
         try:
             await self._js.consumer_info(self._queue.stream, self._consumer)
+            state = (await self._js.stream_info(self._queue.stream)).state
         except NotFoundError as error:
-            raise ConsumerGone(f"{self._consumer} on {self._queue.stream}: {self._fault or 'silence'}") from error
+            raise ConsumerGone(why) from error
+        if state.last_seq < self._newest:
+            raise ConsumerGone(f"{why}; the stream ends at {state.last_seq}, {self._newest} was seen")

@@ -19,6 +19,8 @@ class CollectorSettings(ServiceSettings):
     """Processes, each with leases of its own: one uses about one core."""
     partitions: int = Field(default=16, ge=1, le=PARTITIONS_MAX)
     """Shares of the experiments. All collectors of a broker must agree; change it by stopping them all."""
+    replicas: int = Field(default=1, ge=1, le=5)
+    """Of each stream, on as many nats-servers of a cluster, when this collector makes it. One that exists stays as it is."""
     commit_interval_s: float | None = Field(default=None, gt=0, le=3600)
     """Between two commits of an experiment; by default 0.5 s on a local store and 10 s on a remote one."""
     drain_s: float = Field(default=10.0, ge=0)

@@ -12,7 +12,7 @@ from nats.aio.client import Client
 from nats.js import JetStreamContext
 from nats.js.errors import NotFoundError
 
-from headrace.service.broker import connect, ensure_streams
+from headrace.service.broker import connect, ensure_streams, stream_configs
 from headrace_collector.collector import Collector
 from headrace_collector.settings import CollectorSettings
 from headrace_proto import messages, subjects
@@ -37,11 +37,13 @@ class Broker:
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def connected(cls, url: str) -> AsyncIterator[Broker]:
+    async def connected(cls, url: str, *, make: bool = True) -> AsyncIterator[Broker]:
+        """A connection; it makes the streams that are missing, or leaves that to the collector."""
         client = await connect(url, name="test", on_event=lambda text: None)
         try:
             broker = cls(client)
-            await ensure_streams(broker.js)
+            if make:
+                await ensure_streams(broker.js)
             await client.subscribe(subjects.control_of_site(SITE), cb=broker._on_control)
             yield broker
         finally:
@@ -85,6 +87,12 @@ class Broker:
                 await asyncio.sleep(0.02)
         return mark
 
+    async def streams(self) -> None:
+        """Waits until every stream is there, by somebody else's doing."""
+        async with asyncio.timeout(TIMEOUT_S):
+            while len(await self.js.streams_info()) < len(stream_configs()):
+                await asyncio.sleep(0.02)
+
     async def left(self, stream: str = subjects.EVENTS_STREAM) -> int:
         """Messages in a stream."""
         return (await self.js.stream_info(stream)).state.messages
@@ -98,6 +106,15 @@ class Broker:
         async with asyncio.timeout(TIMEOUT_S):
             while await self.left(stream):
                 await asyncio.sleep(0.02)
+
+    async def left_only(self, count: int) -> None:
+        """Waits until no more than `count` messages of events are left, all acknowledgements are in, and none is missing."""
+        async with asyncio.timeout(TIMEOUT_S):
+            while await self.left() > count:
+                await asyncio.sleep(0.02)
+        for _ in range(20):  # an acknowledgement too many would come right behind the others
+            await asyncio.sleep(0.01)
+            assert await self.left() == count
 
 
 @contextlib.asynccontextmanager

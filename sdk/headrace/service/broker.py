@@ -47,17 +47,19 @@ async def connect(
     name: str,
     credentials: str | None = None,
     on_event: Callable[[str], None],
+    on_lost: Callable[[], None] | None = None,
 ) -> Client:
     """A client of the broker at `url` (several, for a cluster, separated by commas).
 
     Waits until a broker answers; cancel it to give up. From then on the client reconnects by itself, for ever, with growing
-    pauses. `on_event` hears of each change once, however often it repeats. A broker that *expels* a client (its
-    credentials were revoked) closes it for good: then `is_closed` is true, and only a new `connect` helps.
+    pauses. `on_event` hears of each change once, however often it repeats; `on_lost` is called at each end of a connection,
+    before there is another. A broker that *expels* a client (its credentials were revoked) closes it for good: then `is_closed`
+    is true, and only a new `connect` helps.
     """
     servers = _checked_servers(url)
     identity = _identity(credentials)
     client = Client()
-    events = _Events(client, on_event)
+    events = _Events(client, on_event, on_lost)
     connecting = asyncio.ensure_future(
         client.connect(
             servers,
@@ -128,9 +130,12 @@ def _next_server(servers: list[Server], _: dict[str, Any]) -> tuple[Server | Non
 class _Events:
     """The client's callbacks. All are set: its defaults print tracebacks."""
 
-    def __init__(self, client: Client, on_event: Callable[[str], None]) -> None:
+    def __init__(
+        self, client: Client, on_event: Callable[[str], None], on_lost: Callable[[], None] | None = None
+    ) -> None:
         self._client = client
         self._on_event = on_event
+        self._on_lost = on_lost
         self._last = ""
 
     def _tell(self, text: str) -> None:
@@ -142,6 +147,8 @@ class _Events:
         self._tell(f"broker: {type(error).__name__}: {error}".rstrip(": "))
 
     async def disconnected(self) -> None:
+        if self._on_lost is not None:
+            self._on_lost()
         self._tell("broker: disconnected; what is logged waits in the journals")
 
     async def reconnected(self) -> None:
