@@ -25,6 +25,7 @@ from headrace_collector.leases import LeaseBook
 from headrace_collector.metrics import Metrics
 from headrace_collector.pacing import Pacing
 from headrace_collector.partition import Partition
+from headrace_collector.process import Process
 from headrace_collector.quarantine import Quarantine
 from headrace_collector.settings import CollectorSettings
 from headrace_collector.streams import Streams
@@ -101,7 +102,7 @@ class Collector:
             raise
         pacing = Pacing(local=store.local, interval_s=settings.commit_interval_s)
         workshop = Workshop(store, identity, Answers(client, js), self._metrics, pacing)
-        book = LeaseBook(random_id(), settings.partitions, time.time_ns())
+        book = LeaseBook(random_id(), settings.partitions, time.time_ns(), Process.own())
         keeper = LeaseKeeper(client, js, book, self)
         return _Site(client, js, streams, workshop, Quarantine(workshop), keeper, asyncio.TaskGroup())
 

@@ -23,7 +23,7 @@ from nats.js.errors import APIError, NotFoundError
 from nats.js.errors import Error as JetStreamError
 
 from headrace.service.cancelling import stay_cancelled
-from headrace_collector.leases import BEAT_S, LEASE_TTL_S, LeaseBook, Member
+from headrace_collector.leases import BEAT_S, LEASE_TTL_S, LeaseBook, Member, Owner
 from headrace_proto import subjects
 
 _LOG: Final = logging.getLogger(__name__)
@@ -58,6 +58,7 @@ class LeaseKeeper:
         self._js = js
         self._book = book
         self._holder = holder
+        self._payload = Owner(book.collector, book.process).encode()
         self._sequences: dict[int, int] = {}  # partition -> its lease's newest sequence, of those that we hold
         self._releasing: set[int] = set()
         self._early = asyncio.Event()  # ends the pause between two beats
@@ -132,6 +133,10 @@ class LeaseKeeper:
 
     async def _follow_plan(self, tasks: asyncio.TaskGroup) -> None:
         now = time.monotonic()
+        for member in self._book.others(now):
+            if member.process.gone:
+                _LOG.warning("another collector of this machine is dead", extra={"collector": member.collector})
+                self._book.left(member.collector)
         misfit = self._book.misfit(now)
         if misfit:
             _LOG.warning(
@@ -181,9 +186,10 @@ class LeaseKeeper:
 
     async def _write(self, partition: int, sequence: int) -> int | None:
         headers: dict[str, str] = {Header.EXPECTED_LAST_SUBJECT_SEQUENCE: str(sequence), **_TTL}
-        payload = self._book.collector.encode()
         try:
-            answer = await self._js.publish(subjects.lease(partition), payload, timeout=_ANSWER_S, headers=headers)
+            answer = await self._js.publish(
+                subjects.lease(partition), self._payload, timeout=_ANSWER_S, headers=headers
+            )
         except APIError as error:
             if error.err_code != _WRONG_LAST_SEQUENCE:
                 raise
@@ -191,12 +197,13 @@ class LeaseKeeper:
         return answer.seq
 
     async def _write_again(self, partition: int) -> int | None:
-        """Refused: perhaps because an earlier write of ours did land and only its answer was lost."""
+        """Refused: perhaps because an earlier write of ours did land and only its answer was lost, or by a dead one's lease."""
         try:
             last = await self._js.get_last_msg(subjects.LEASES_STREAM, subjects.lease(partition))
         except NotFoundError:
             return None
-        if last.data != self._book.collector.encode() or last.seq is None:
+        owner = Owner.decode(last.data)
+        if owner is None or last.seq is None or not (owner.collector == self._book.collector or owner.process.gone):
             return None
         return await self._write(partition, last.seq)
 

@@ -3,7 +3,8 @@
 A collector that is alive announces itself every beat, with what it holds. Each aims at an equal share of the partitions,
 rounded up: it gives back what it holds beyond that and claims what nobody holds. A lease is a message in HR_LEASES that lives
 LEASE_TTL_S and is written by compare-and-set on its subject's last sequence. Nobody compares clocks of two hosts: a holder
-stops by its own monotonic clock at two thirds of the lease's life, counted from before it asked for it.
+stops by its own monotonic clock at two thirds of the lease's life, counted from before it asked for it. A holder that is seen
+dead, which only its own machine can see, is succeeded at once.
 
 Leases only spare work. Two collectors on one partition are safe: the store's commits let one of them win.
 """
@@ -14,13 +15,37 @@ from typing import Any, Final, NamedTuple
 
 import msgpack
 
+from headrace_collector.process import UNKNOWN, Process
+
 LEASE_TTL_S: Final = 3
 """Whole seconds, as the broker takes them. With two, a machine that was merely busy gave up its leases."""
 HOLD_S: Final = LEASE_TTL_S * 2 / 3
 """A holder that could not renew stops here, a third of the life before anyone else may start."""
 BEAT_S: Final = LEASE_TTL_S / 6
 """Announcing, renewing, claiming: a renewal may fail three times before its holder stops."""
-_VERSION: Final = 1
+_VERSION: Final = 2
+
+
+class Owner(NamedTuple):
+    """What a lease says: whose it is."""
+
+    collector: str
+    process: Process
+
+    def encode(self) -> bytes:
+        """The lease's payload."""
+        packed: bytes = msgpack.packb({"v": _VERSION, **self._asdict()})
+        return packed
+
+    @classmethod
+    def decode(cls, data: bytes | None) -> Owner | None:
+        """The owner in `data`; None when it is anything else."""
+        try:
+            fields = _unpacked(data or b"")
+            owner = cls(fields["collector"], Process(*fields["process"]))
+        except Exception:  # hostile bytes raise a handful of unrelated types, and the reaction to each is the same
+            return None
+        return owner if type(owner.collector) is str and _is_process(owner.process) else None
 
 
 class Member(NamedTuple):
@@ -30,6 +55,7 @@ class Member(NamedTuple):
     partitions: int  # into how many it divides the experiments
     since_ns: int  # when it started, by its own clock: only ever used to choose, never to measure
     held: list[int]
+    process: Process = UNKNOWN
 
     def encode(self) -> bytes:
         """The announcement as bytes."""
@@ -40,14 +66,24 @@ class Member(NamedTuple):
     def decode(cls, data: bytes) -> Member | None:
         """The announcement in `data`; None when it is anything else."""
         try:
-            fields: dict[str, Any] = msgpack.unpackb(data, raw=False)
-            if fields.pop("v") != _VERSION:
-                return None
-            member = cls(**fields)
+            fields = _unpacked(data)
+            member = cls(**{**fields, "process": Process(*fields["process"])})
         except Exception:  # hostile bytes raise a handful of unrelated types, and the reaction to each is the same
             return None
-        rightly = [type(value) for value in member] == [str, int, int, list]
+        rightly = [type(value) for value in member] == [str, int, int, list, Process] and _is_process(member.process)
         return member if rightly and all(type(partition) is int for partition in member.held) else None
+
+
+def _unpacked(data: bytes) -> dict[str, Any]:
+    """The fields of a message of this version. Raises anything, for anything else."""
+    fields: dict[str, Any] = msgpack.unpackb(data, raw=False)
+    if fields.pop("v") != _VERSION:
+        raise ValueError("another version")
+    return fields
+
+
+def _is_process(process: Process) -> bool:
+    return [type(value) for value in process] == [str, int, int, int]
 
 
 class Plan(NamedTuple):
@@ -60,9 +96,10 @@ class Plan(NamedTuple):
 class LeaseBook:
     """What one collector knows of the others and holds itself. Times are its own monotonic clock's."""
 
-    def __init__(self, collector: str, partitions: int, since_ns: int) -> None:
+    def __init__(self, collector: str, partitions: int, since_ns: int, process: Process = UNKNOWN) -> None:
         self.collector: Final = collector
         self.partitions: Final = partitions
+        self.process: Final = process
         self._since_ns: Final = since_ns
         self._held: dict[int, float] = {}  # partition -> when the claim or renewal that succeeded was sent
         self._others: dict[str, tuple[Member, float]] = {}
@@ -78,7 +115,7 @@ class LeaseBook:
     @property
     def me(self) -> Member:
         """What to announce."""
-        return Member(self.collector, self.partitions, self._since_ns, self.held)
+        return Member(self.collector, self.partitions, self._since_ns, self.held, self.process)
 
     def heard(self, member: Member, now: float) -> bool:
         """A collector announced itself. True when it is new here and should be told at once who else there is."""

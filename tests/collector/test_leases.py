@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace_collector.leases import HOLD_S, LEASE_TTL_S, LeaseBook, Member
+from headrace_collector.leases import HOLD_S, LEASE_TTL_S, LeaseBook, Member, Owner
+from headrace_collector.process import Process
 
 PARTITIONS = 16
 
@@ -119,5 +120,20 @@ def test_hostile_announcement_is_ignored(data: bytes) -> None:
 
 def test_announcement_comes_back_as_it_went() -> None:
     """What a collector says about itself is what others read."""
-    me = Member("a", 16, 12, [1, 2])
+    me = Member("a", 16, 12, [1, 2], Process.own())
     assert Member.decode(me.encode()) == me
+
+
+@pytest.mark.parametrize(
+    "data",
+    [None, b"", b"\xc1", b"x" * 32, Owner("a", Process(pid="1")).encode(), Owner(7, Process()).encode()],  # type: ignore[arg-type]
+)
+def test_lease_that_says_nothing_names_no_owner(data: bytes | None) -> None:
+    """A lease of another version or of nobody's making is left to run out."""
+    assert Owner.decode(data) is None
+
+
+def test_lease_comes_back_as_it_went() -> None:
+    """Who reads a lease learns whose it is."""
+    owner = Owner("a", Process.own())
+    assert Owner.decode(owner.encode()) == owner

@@ -49,9 +49,19 @@ def pid_namespace() -> int:
 
 def process_start(pid: int) -> int:
     """When the process started, in clock ticks since boot (field 22 of proc(5)'s stat); 0 when it cannot be known."""
-    line = _first_line(f"/proc/{pid}/stat")
-    fields = line[line.rfind(")") + 2 :].split()  # the command's name, in parentheses, may hold anything
+    fields = _stat_from_state(pid)
     return int(fields[19]) if len(fields) > 19 else 0
+
+
+def process_state(pid: int) -> str:
+    """The process's state, one letter of proc(5); "" when it cannot be known."""
+    fields = _stat_from_state(pid)
+    return fields[0] if fields else ""
+
+
+def _stat_from_state(pid: int) -> list[str]:
+    line = _first_line(f"/proc/{pid}/stat")
+    return line[line.rfind(")") + 2 :].split()  # the command's name, in parentheses, may hold anything
 
 
 def file_system(path: str) -> str:
