@@ -124,6 +124,7 @@ class Collector:
             runs = (
                 site.keeper.run,
                 site.streams.run,
+                workshop.warm_up,
                 workshop.answers.run,
                 workshop.listing.run,
                 workshop.upkeep.run,

@@ -60,15 +60,16 @@ class Broker:
 
     async def mark(self, source: Source) -> Mark | None:
         """The newest mark of a source."""
-        return messages.decode(Mark, await self._last(subjects.mark(SITE, source.id)))
+        return messages.decode(Mark, await self.last(subjects.MARKS_STREAM, subjects.mark(SITE, source.id)))
 
     async def file_mark(self, source: Source, file: str) -> FileMark | None:
         """The newest mark of a file."""
-        return messages.decode(FileMark, await self._last(subjects.mark(SITE, source.id, file)))
+        return messages.decode(FileMark, await self.last(subjects.MARKS_STREAM, subjects.mark(SITE, source.id, file)))
 
-    async def _last(self, subject: str) -> bytes:
+    async def last(self, stream: str, subject: str) -> bytes:
+        """The newest message of a subject, b"" if there is none."""
         try:
-            return (await self.js.get_last_msg(subjects.MARKS_STREAM, subject)).data or b""
+            return (await self.js.get_last_msg(stream, subject)).data or b""
         except NotFoundError:
             return b""
 

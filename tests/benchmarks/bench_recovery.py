@@ -1,0 +1,193 @@
+"""How soon collectors share, and how soon one's death is made up for: real processes, real kills, data flowing all the time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from headrace.service.nats_server import NatsServer
+from headrace_collector.leases import Owner
+from headrace_proto import messages, subjects
+from headrace_proto.messages import Mark
+from tests.benchmarks.rows import Row
+from tests.collector.frames import PROJECT, SITE, Source
+from tests.collector.harness import Broker
+
+EXPERIMENTS: Final = 1_000
+FRAMES_PER_S: Final = 100
+"""All experiments together: each logs every ten seconds."""
+KILLS: Final = 3
+PARTITIONS: Final = 16
+
+
+def run() -> list[Row]:
+    """Seconds, each the worst of several turns."""
+    return asyncio.run(_run())
+
+
+async def _run() -> list[Row]:
+    with tempfile.TemporaryDirectory(prefix="headrace-bench-") as folder, NatsServer(Path(folder) / "nats") as server:
+        async with Broker.connected(server.url) as broker:
+            return [*await _recovery(broker, server.url, folder), *await _sharing(broker, server.url, folder)]
+
+
+# -- One collector, many experiments -----------------------------------------------------------------------------------
+
+
+async def _recovery(broker: Broker, url: str, folder: str) -> list[Row]:
+    fleet = Fleet(broker, EXPERIMENTS)
+    child = start(url, folder)
+    committed, stored = [], []
+    try:
+        async with fleet.logging():
+            await _until(lambda: len(fleet.stored) == EXPERIMENTS, 120)
+            for _ in range(KILLS):
+                child.kill()
+                child.wait()
+                killed_s, sent = time.time(), dict(fleet.sent)
+                child = start(url, folder)
+                await _until(lambda sent=sent: any(fleet.stored[name] > end for name, end in sent.items()), 60)  # type: ignore[misc]
+                stored.append(time.time() - killed_s)
+                committed.append(_first_commit(folder, killed_s) - killed_s)
+                await asyncio.sleep(5.0)
+    finally:
+        child.terminate()
+        child.wait()
+    what = f"collector killed with {EXPERIMENTS:,} live experiments and started again: first new commit"
+    return [
+        Row(what, max(committed), "s", at_most=3),
+        Row("  a frame that was sent after the kill is stored", max(stored), "s"),
+    ]
+
+
+def _first_commit(folder: str, after_s: float) -> float:
+    """When the first commit was made that is younger than that: nobody else writes to the store."""
+    commits = Path(folder, "store", PROJECT, "experiments").glob("*/commits/*.json")
+    return min(made for path in commits if (made := path.stat().st_mtime) > after_s)
+
+
+class Fleet:
+    """Many sources that log a little each, in turn."""
+
+    def __init__(self, broker: Broker, count: int) -> None:
+        self.sent: dict[str, int] = {}
+        self.stored: dict[str, int] = {}
+        self._broker = broker
+        self._sources = [Source() for _ in range(count)]
+
+    @contextlib.asynccontextmanager
+    async def logging(self) -> AsyncIterator[None]:
+        """Log all the time."""
+        subscription = await self._broker.client.subscribe(subjects.marks_of_site(SITE), cb=self._on_mark)
+        task = asyncio.create_task(self._log())
+        try:
+            yield
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+            await subscription.unsubscribe()
+
+    async def _on_mark(self, message: Any) -> None:
+        mark = messages.decode(Mark, message.data)
+        if mark:
+            self.stored[mark.source] = max(mark.position, self.stored.get(mark.source, 0))
+
+    async def _log(self) -> None:
+        for source in self._sources:
+            await self._send(source)
+        began_s, number = time.perf_counter(), 0
+        while True:
+            await self._send(self._sources[number % len(self._sources)])
+            number += 1
+            await asyncio.sleep(max(0.0, number / FRAMES_PER_S - (time.perf_counter() - began_s)))
+
+    async def _send(self, source: Source) -> None:
+        first = self.sent.get(source.id, 0)
+        source.log("loss", 10)
+        await self._broker.send([source.frame(first, source.end)])
+        self.sent[source.id] = source.end
+
+
+# -- Several collectors ------------------------------------------------------------------------------------------------
+
+
+async def _sharing(broker: Broker, url: str, folder: str) -> list[Row]:
+    fleet = Fleet(broker, 50)
+    joined, killed, stopped, returned = [], [], [], []
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(running(url, folder))
+        async with fleet.logging():
+            await _shares(broker, [PARTITIONS])
+            for _ in range(KILLS):
+                two = stack.enter_context(running(url, folder))
+                joined.append(await _shares(broker, [PARTITIONS // 2] * 2))
+                two.kill()
+                killed.append(await _shares(broker, [PARTITIONS]))
+                two.wait()
+                three = stack.enter_context(running(url, folder))
+                await _shares(broker, [PARTITIONS // 2] * 2)
+                three.send_signal(signal.SIGSTOP)
+                stopped.append(await _shares(broker, [PARTITIONS]))
+                three.send_signal(signal.SIGCONT)
+                returned.append(await _shares(broker, [PARTITIONS // 2] * 2))
+                three.kill()
+                three.wait()
+                await _shares(broker, [PARTITIONS])
+    return [
+        Row("a new collector has its share of 16 partitions, its start included", max(joined), "s", at_most=5),
+        Row("the share of a killed collector is taken, on its machine", max(killed), "s", at_most=5),
+        Row("the share of a stopped one is taken, as of one on another machine", max(stopped), "s", at_most=5),
+        Row("the stopped one goes on and has its share again", max(returned), "s", at_most=5),
+    ]
+
+
+async def _shares(broker: Broker, wanted: list[int]) -> float:
+    """Waits until living leases are divided so; how long that took."""
+    began_s = time.perf_counter()
+    while sorted(await _held(broker)) != wanted:
+        await asyncio.sleep(0.02)
+    return time.perf_counter() - began_s
+
+
+async def _held(broker: Broker) -> list[int]:
+    counts: dict[str, int] = {}
+    for partition in range(PARTITIONS):
+        owner = Owner.decode(await broker.last(subjects.LEASES_STREAM, subjects.lease(partition)))
+        if owner:
+            counts[owner.collector] = counts.get(owner.collector, 0) + 1
+    return list(counts.values())
+
+
+# -- Processes ---------------------------------------------------------------------------------------------------------
+
+
+def start(url: str, folder: str) -> subprocess.Popen[bytes]:
+    """A collector in a process of its own."""
+    command = [sys.executable, "-m", "headrace_collector", "--nats", url, "--store", f"{folder}/store"]
+    return subprocess.Popen([*command, "--log-level", "error"])
+
+
+@contextlib.contextmanager
+def running(url: str, folder: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A collector that ends with this context."""
+    child = start(url, folder)
+    try:
+        yield child
+    finally:
+        child.kill()
+        child.wait()
+
+
+async def _until(condition: Callable[[], bool], limit_s: float) -> None:
+    async with asyncio.timeout(limit_s):
+        while not condition():
+            await asyncio.sleep(0.005)
