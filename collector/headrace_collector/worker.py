@@ -270,7 +270,7 @@ class Worker:
     async def _list(self) -> None:
         """Have the newest commit shown in the catalog, and its parts looked after."""
         head, project = self._bench.head, self._bench.project
-        if head:
+        if head and not head.blank:
             await self._workshop.listing.append(project, row_of(head))
             self._workshop.upkeep.consider((project, self._bench.experiment), head)
 

@@ -87,6 +87,22 @@ INLINE_CLOSED_MAX: Final = 64
 INLINE_ARTIFACTS_MAX: Final = 512
 """Artifacts listed in a commit itself; beyond, likewise."""
 
+RETENTION_S: Final = 3600.0
+"""A commit, and what it names, stays at least this long after it was replaced (HAZARDS 2, 24). A writer that took more than half
+of it from a look at the newest commit to its own cannot know whether its number was free because nobody had taken it, or because
+it was removed again: its commit counts as lost."""
+
+COMMITS_KEPT: Final = 16
+"""Commits that stay however old they are, the newest included."""
+
+SWEEP_COMMITS: Final = 1024
+"""Commits of a running experiment from one sweep to the next. A sweep's own commit and listings are then a hundredth of what the
+commits cost, and a folder of parts is listed in a few pages."""
+
+SWEEP_GRACE_S: Final = 15 * 60.0
+"""Age of a file that no commit names before it is removed. A courtesy to who is just writing: what keeps it safe is that the
+sweep takes the number of the commit that it was written for."""
+
 ROW_GROUP_POINTS: Final = 64 * 1024
 """A channel with at least this many points in a part has a row group of its own, so that reading one reads only it."""
 

@@ -161,7 +161,7 @@ class Direct:
     def _finish(self) -> None:
         """Show the experiment in lists; a finished one in few files."""
         head = self._chain.head
-        if head is None:
+        if head is None or head.blank:
             return
         if head.document.state != "running":
             self._chain.compact(now_ns=time.time_ns(), final=True)

@@ -151,7 +151,7 @@ def _is_stored(store: str, project: str, experiment: str) -> bool:
 
     chain = Chain(open_store(store, writable=False), project, experiment)
     chain.load()
-    return chain.head is not None
+    return chain.head is not None and not chain.head.blank
 
 
 def header_of(home: Home, source: str) -> Header | None:

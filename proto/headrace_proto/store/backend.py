@@ -69,6 +69,12 @@ class Store(Protocol):
     def size(self, path: str) -> int | None:
         """The object's bytes; None if it is absent."""
 
+    def modified_ns(self, path: str) -> int | None:
+        """When the object was written, in nanoseconds since 1970 of the store's own clock; None if it is absent.
+
+        Good for comparing objects of one store, never for comparing with a clock of this host.
+        """
+
     def delete(self, paths: Iterable[str]) -> None:
         """Remove objects. One that is absent is fine."""
 

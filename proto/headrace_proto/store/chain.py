@@ -16,16 +16,19 @@ What changes is for one thread at a time; what only tells (`watermark`, `pending
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from math import inf
 from typing import Any, Final, NamedTuple
 
 import pyarrow as pa
 
 from headrace_proto import events
-from headrace_proto.errors import CommitConflict
+from headrace_proto.errors import CommitConflict, Corrupt
 from headrace_proto.events import Kind
 from headrace_proto.ids import random_id
+from headrace_proto.limits import RETENTION_S
 from headrace_proto.store import compaction, layout, parts
 from headrace_proto.store.apply import Draft, FileDone, Place, Tables, apply
 from headrace_proto.store.apply.files import file_number
@@ -60,6 +63,20 @@ LISTINGS_MAX: Final = 5
 """Listings of one load; each further one means that a sweep was faster than our reading."""
 
 
+LATE_S: Final = RETENTION_S / 2
+"""From a look at the head to the creation of its successor; past this the commit counts as lost (HAZARDS 2)."""
+LOOK_AGAIN_S: Final = RETENTION_S / 8
+"""Age of a look at the head at which a commit begins with another."""
+
+Clock = Callable[[], float]
+_BOOTTIME: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+def boot_clock() -> float:
+    """Seconds since this host started, those in which it or this process slept included. Monotonic where there is none such."""
+    return time.clock_gettime(_BOOTTIME)
+
+
 class CommitResult(NamedTuple):
     """Where the experiment stands after a commit; the same when there was nothing new to commit."""
 
@@ -71,6 +88,13 @@ class CommitResult(NamedTuple):
     """Every spooled file of the experiment whose bytes are still to be put in place."""
 
 
+class _Late(Exception):
+    """A commit was created so long after the look at its predecessor that its number may have been taken and swept in between.
+
+    It may be the newest commit or one that no reader will ever see. So its files stay where they are: only a look can tell.
+    """
+
+
 class _Head(NamedTuple):
     """What is stored, as far as it was read: replaced as a whole, so that any thread reads what fits together."""
 
@@ -78,15 +102,21 @@ class _Head(NamedTuple):
     side: Side = Side()
 
 
+def _fields_of(commit: Commit) -> dict[str, Any]:
+    return {name: getattr(commit, name) for name in Commit.model_fields}
+
+
 class Chain:
     """The commits of one experiment in one store."""
 
-    def __init__(self, store: Store, project: str, experiment: str) -> None:
+    def __init__(self, store: Store, project: str, experiment: str, *, clock: Clock = boot_clock) -> None:
+        """`clock` gives seconds that go on while this process is stopped or its host sleeps."""
         self.store: Final = store
         self.place: Final = Place(project, experiment)
         self.folder: Final = layout.experiment_folder(project, experiment)
         self._head = _Head()
-        self._loaded = False
+        self._clock: Final = clock
+        self._looked_at = -inf  # when the head was surely the newest commit
         self._store_id = ""
         self._document_file = DocumentFile(store, layout.document_file(project, experiment))
 
@@ -95,18 +125,26 @@ class Chain:
     def load(self) -> Chain:
         """Read the newest commit, if it is newer than `head`. Raises `FormatUnknown`, `Corrupt` or `OSError`."""
         for _ in range(LISTINGS_MAX):
+            looked_at = self._clock()
             names = self.store.names(layout.commits_folder(*self.place))
             number = max((n for name in names if (n := layout.commit_number(name)) is not None), default=0)
             if number <= self.number:
                 break
             try:
-                commit = self._read_commit(number)
+                commit = self.read_commit(number)
                 self._head = _Head(commit, self._read_side(commit.side))
             except FileNotFoundError:
                 continue  # swept since the listing, so there is a newer one
             break
-        self._loaded = True
+        else:
+            raise Corrupt(f"commit {number} of {self.folder!r}, or the side file that it names, is missing")
+        self._looked_at = looked_at
         return self
+
+    def _load_if_old(self) -> None:
+        """Look before a commit that would count as lost, being made upon a head that was read long ago."""
+        if self._clock() - self._looked_at > LOOK_AGAIN_S:
+            self.load()
 
     @property
     def head(self) -> Commit | None:
@@ -164,6 +202,11 @@ class Chain:
         archived = {path: item.record for path, item in self._head.side.artifacts.items() if item.record}
         return {**archived, **self.document.artifacts}
 
+    def source_files(self) -> dict[str, FileRecord]:
+        """All source files of the program, archived ones too."""
+        archived = {path: item.record for path, item in self._head.side.source_files.items() if item.record}
+        return {**archived, **self.document.source_files}
+
     def read(self, kind: PartKind, channels: Iterable[str] | None = None) -> pa.Table:
         """All stored points of some channels (all, if None), hidden ones too, sorted by channel, step and time."""
         paths = [f"{self.folder}/{part.path}" for part in self.head.parts.of(kind)] if self.head else []
@@ -179,12 +222,11 @@ class Chain:
         again), `CommitConflict` when another writer moved one of these sources on (nothing was stored; the head is its
         commit now), and `OSError` when the store fails (it may or may not have been stored: give the same again).
         """
-        if not self._loaded:
-            self.load()
+        self._load_if_old()
         sources = {batch.source for batch in batches} | {report.source for report in files_done}
         before = {source: self._state(source).position for source in sources}
         for _ in range(ATTEMPTS_MAX):
-            with self._in_doubt():
+            with self._in_doubt(), suppress(_Late):
                 applied = apply(self.head, self._head.side, self.place, batches, files_done, self.read)
                 if applied is None or self._commit_draft(*applied, now_ns):
                     return self._result(sources)
@@ -216,14 +258,36 @@ class Chain:
         What was merged stays in place for readers of older commits, and the commit lists it as `dropped`. Nothing is changed
         when another writer's compaction was faster.
         """
-        if not self._loaded:
-            self.load()
+        self._load_if_old()
         plans = {kind: run for kind in PART_KINDS if (run := compaction.plan(self._live(kind), final=final))}
-        with self._in_doubt():
+        merged = False
+        with self._in_doubt(), suppress(_Late):
             merged = bool(plans) and self._commit_merged(plans, now_ns)
         if final and self.head:
             self._document_file.refresh(self.head, now_ns, anyway=True)
         return merged
+
+    def fence(self, cleared: Collection[str], *, now_ns: int) -> bool:
+        """Create the commit that a sweep of this head rests on: nothing changes but `sweep`. False if another was first.
+
+        Whoever wrote files for this head's successor finds its number taken, and writes them anew. `cleared` are the places
+        of artifacts and source files that the sweep removes: the next file that is logged there is put elsewhere, for the
+        sweeper may be slow. Upon False nothing may be removed: look at the new head.
+        """
+        staging = Staging(self.store, self.place, self.number + 1, random_id())
+        side = self._head.side
+        fields: dict[str, Any] = _fields_of(self.head) if self.head else {"document": self.document}
+        fields["dropped"] = ()
+        with self._in_doubt(), suppress(_Late):
+            if not set(cleared) <= set(side.swept):
+                side = side.model_copy(update={"swept": tuple(sorted({*side.swept, *cleared}))})
+                path = staging.put_side(side)
+                fields |= {"side": path, "dropped": self._dropped(path)}
+            if self._create(staging, side, fields, now_ns, sweeps=True):
+                return True
+            staging.discard()
+        self.load()
+        return False
 
     # -- How a commit is made -------------------------------------------------------------------------------------------
 
@@ -233,7 +297,7 @@ class Chain:
         try:
             yield
         except OSError:
-            self._loaded = False
+            self._looked_at = -inf
             raise
 
     def _commit_draft(self, draft: Draft, tables: Tables, now_ns: int) -> bool:
@@ -250,7 +314,7 @@ class Chain:
         fields = {
             "document": document_of(draft, self.document.id or self._claim_id()),
             "parts": Parts(**{kind: (*self._live(kind), *added[kind]) for kind in PART_KINDS}),
-            "dropped": tuple(sorted(draft.dropped)),
+            "dropped": self._dropped(side_path, draft.dropped),
             "side": side_path,
             **registers_of(draft),
         }
@@ -261,15 +325,16 @@ class Chain:
 
     def _commit_merged(self, plans: dict[PartKind, compaction.Run], now_ns: int) -> bool:
         staging = Staging(self.store, self.place, self.number + 1, random_id())
+        sweep = self.head.sweep if self.head else 0
         merged = {kind: staging.put_merged(kind, run) for kind, run in plans.items()}
         dropped = sorted(part.path for run in plans.values() for part in run)
-        sweep = self.head.sweep if self.head else 0
+        self._load_if_old()  # a merge may take long; its parts are good as long as nobody sweeps
         for _ in range(ATTEMPTS_MAX):
             live = self._live_after(plans, merged)
             # a sweeper may have taken the merged parts, which no commit names yet, for leftovers
             if not self.head or live is None or self.head.sweep != sweep:
                 break
-            fields = {name: getattr(self.head, name) for name in Commit.model_fields}
+            fields = _fields_of(self.head)
             fields |= {"parts": self.head.parts.model_copy(update=live), "dropped": tuple(dropped)}
             if self._create(staging, self._head.side, fields, now_ns):
                 return True
@@ -289,21 +354,36 @@ class Chain:
             live[kind] = after
         return live
 
-    def _create(self, staging: Staging, side: Side, fields: dict[str, Any], now_ns: int) -> bool:
-        """Create the next commit. False when another writer has its number."""
+    def _dropped(self, side: str | None, others: Iterable[str] = ()) -> tuple[str, ...]:
+        """What the next commit drops: its predecessor's side file, if it has another, and others."""
+        old = self.head.side if self.head else None
+        return tuple(sorted({*others, *({old} if old and old != side else ())}))
+
+    def _create(
+        self, staging: Staging, side: Side, fields: dict[str, Any], now_ns: int, *, sweeps: bool = False
+    ) -> bool:
+        """Create the next commit. False when another writer has its number; `_Late` when nobody can tell."""
+        head, number = self.head, self.number + 1
         own = {
             "format": DOCUMENT_FORMAT,
-            "number": self.number + 1,
+            "number": number,
             "nonce": staging.nonce,
             "written_at": at_us(now_ns // 1000),
             "store": self._store_id or store_id(self.store),
-            "sweep": self.head.sweep if self.head else 0,
+            "sweep": (head.sweep if head else 0) + sweeps,
+            "swept": number if sweeps else head.swept if head else 0,
+            "drops": 0 if not head else head.number if head.dropped else head.drops,
         }
         commit = Commit(**{**fields, **own})
         self._store_id = commit.store
         path = layout.commit_file(*self.place, commit.number)
-        if not self.store.create(path, commit.encode()) and self._read_commit(commit.number).nonce != commit.nonce:
+        began = self._clock()
+        if not self.store.create(path, commit.encode()) and self.read_commit(commit.number).nonce != commit.nonce:
             return False
+        if self._clock() - self._looked_at > LATE_S:
+            self._looked_at = -inf
+            raise _Late
+        self._looked_at = began  # a successor can only have come after this
         self._head = _Head(commit, side)
         self._document_file.refresh(commit, now_ns)
         return True
@@ -323,7 +403,8 @@ class Chain:
     def _live(self, kind: PartKind) -> tuple[PartRecord, ...]:
         return self.head.parts.of(kind) if self.head else ()
 
-    def _read_commit(self, number: int) -> Commit:
+    def read_commit(self, number: int) -> Commit:
+        """One commit. Raises `FileNotFoundError` when it was swept, `FormatUnknown` or `Corrupt`."""
         path = layout.commit_file(*self.place, number)
         return Commit.decode(self.store.read(path), path)
 

@@ -116,11 +116,15 @@ class Commit(Record):
     """The store's id: a commit copied into another store is recognised."""
     sweep: int = 0
     """Counts the sweeps of unreferenced files. A part is valid only under the sweep that its writer knew."""
+    swept: int = 0
+    """The number of the commit that the last sweep made."""
     document: ExperimentDocument
     parts: Parts = Field(default_factory=Parts)
     dropped: tuple[str, ...] = ()
     """Files, from the experiment's folder, that the commit before this one listed and this one does not. They stay for those
     who still read that one; a sweep removes them later."""
+    drops: int = 0
+    """The newest commit before this one that `dropped` anything, so that a sweep finds them all without reading the others."""
     side: str | None = None
     """The side file, from the experiment's folder."""
     sources: dict[str, SourceState] = Field(default_factory=dict)
@@ -132,6 +136,11 @@ class Commit(Record):
     """Channel name -> microseconds since 1970: points up to then are hidden, also those still to come."""
     stamps: Stamps = Field(default_factory=Stamps)
     ties: Ties = Field(default_factory=Ties)
+
+    @property
+    def blank(self) -> bool:
+        """Whether nothing was ever stored: a sweep of a folder without commits made it. No experiment, for any reader."""
+        return not self.document.id
 
     def encode(self) -> bytes:
         """As it lies in the store."""
@@ -164,6 +173,9 @@ class Side(Record):
     sources: dict[str, ArchivedSource] = Field(default_factory=dict)
     artifacts: dict[str, ArchivedFile] = Field(default_factory=dict)
     source_files: dict[str, ArchivedFile] = Field(default_factory=dict)
+    swept: tuple[str, ...] = ()
+    """Places of removed artifacts and source files, from the experiment's folder, that a sweep has cleared. Nothing is ever put
+    there again: that sweep may still be at it."""
 
     def encode(self) -> bytes:
         """As it lies in the store."""

@@ -21,6 +21,8 @@ Number = float | dict[str, str]
 State = Literal["running", "succeeded", "failed", "aborted"]
 SourceEnd = Literal["open", "succeeded", "failed", "aborted", "dead"]
 FileState = Literal["pending", "stored", "changed"]
+FileGroup = Literal["artifacts", "source_files"]
+FILE_FOLDERS: Final[dict[FileGroup, str]] = {"artifacts": "artifacts", "source_files": "sources"}
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -97,6 +99,13 @@ class FileRecord(Record):
     logged_at: datetime
     mode: int | None = None
     modified_at: datetime | None = None
+    file: str | None = None
+    """Where it lies, from the experiment's folder, when that is not under its own path: a removed file of that path was swept."""
+
+
+def file_place(group: FileGroup, path: str, record: FileRecord) -> str:
+    """Where the file logged as `path` lies, from the experiment's folder."""
+    return record.file or f"{FILE_FOLDERS[group]}/{path}"
 
 
 class LostRange(Record):

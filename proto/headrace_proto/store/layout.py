@@ -18,6 +18,7 @@
             images/index-<commit>-<nonce>.parquet  and images/<channel>/<file>
             artifacts/<path as logged>           and artifacts/.uploads/, pieces of files on their way
             sources/<path as logged>
+            again/<position>-<source>/           what was logged under the path of a file that was removed and swept
 
 Names are checked here once more: what builds a path may have come over a network. Numbers have 20 digits, so that the order
 of names is the order of numbers for ever (six digits would end after 11.6 days of a commit a second).
@@ -226,6 +227,12 @@ def artifact_file(project: str, experiment: str, path: str) -> str:
 def source_file(project: str, experiment: str, path: str) -> str:
     """A source file of the program."""
     return f"{experiment_folder(project, experiment)}/sources/{names.artifact_path(path)}"
+
+
+def again_file(project: str, experiment: str, position: int, source: str, path: str) -> str:
+    """An artifact or source file whose own place was swept: one that only its event can have."""
+    folder = f"{experiment_folder(project, experiment)}/again/{digits(position)}-{_id('source', source)}"
+    return f"{folder}/{names.artifact_path(path)}"
 
 
 def upload_folder(project: str, experiment: str, source: str, file: str) -> str:

@@ -20,6 +20,9 @@ from headrace_proto.store.layout import TEMPORARY, checked_path
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+TEMPORARY_AGE_NS: Final = 24 * 3600 * 10**9
+"""Of a file without a name before it is taken for a killed writer's: far longer than the longest upload."""
+
 _PLACE_ATTEMPTS: Final = 100
 """Each is lost only to a `delete` that empties the same folder at the same moment."""
 
@@ -83,6 +86,21 @@ class LocalStore:
             return os.stat(inside).st_size if not os.path.isdir(inside) else None
         except (FileNotFoundError, NotADirectoryError):
             return None
+
+    def modified_ns(self, path: str) -> int | None:
+        """When the file's bytes were written."""
+        inside = self._inside(path)
+        try:
+            return os.stat(inside).st_mtime_ns if not os.path.isdir(inside) else None
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def clear_temporary(self, *, now_ns: int, age_ns: int = TEMPORARY_AGE_NS) -> int:
+        """Remove files without a name that a killed writer left; returns how many. A writer that lives begins again."""
+        paths = [f"{TEMPORARY}/{name}" for name in self.names(TEMPORARY)]
+        old = [path for path in paths if now_ns - (self.modified_ns(path) or now_ns) >= age_ns]
+        self.delete(old)
+        return len(old)
 
     def delete(self, paths: Iterable[str]) -> None:
         """Remove files, and then the folders that this leaves empty."""

@@ -197,6 +197,15 @@ def read(store: Store, kind: PartKind, paths: Iterable[str], channels: Collectio
     return joined if order is None else joined.take(order)
 
 
+def files(store: Store, paths: Iterable[str]) -> set[str]:
+    """The files that rows of text or image parts name, from the experiment's folder."""
+    found: set[str] = set()
+    for path in paths:
+        with opened(store, path) as (part, _):
+            found.update(file for file in part.read(columns=["file"])["file"].to_pylist() if file is not None)
+    return found
+
+
 def _read_part(store: Store, kind: PartKind, path: str, channels: Collection[str] | None) -> list[pa.Table]:
     with opened(store, path) as (part, rows):
         names = SCHEMAS[kind].names

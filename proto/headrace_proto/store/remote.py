@@ -142,6 +142,15 @@ class FsspecStore:
                 return None
         return None if info["type"] == "directory" else int(info["size"])
 
+    def modified_ns(self, path: str) -> int | None:
+        """When the object was written: S3 tells it to the second."""
+        with _os_errors(path):
+            try:
+                modified = self._fs.modified(self._target(path))
+            except (FileNotFoundError, IsADirectoryError):
+                return None
+        return int(modified.timestamp() * 1_000_000) * 1000
+
     def delete(self, paths: Iterable[str]) -> None:
         """Remove objects, several at a time."""
         targets = [self._target(path) for path in paths]

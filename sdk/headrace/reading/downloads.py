@@ -38,11 +38,14 @@ def download_file(store: Store, source: str, path: str, record: FileRecord, dest
 def download_archive(
     store: Store,
     files: Mapping[str, FileRecord],
-    source_of: Callable[[str], str],
+    places: Mapping[str, str],
     name: str,
     destination_dir: str | None,
 ) -> str:
-    """All `files` (path -> record) in the archive `name`.zip in `destination_dir`; returns where it lies."""
+    """All `files` (path -> record) in the archive `name`.zip in `destination_dir`; returns where that lies.
+
+    `places` tells where in the store each file lies.
+    """
     for path, record in files.items():
         _require_stored(path, record)
 
@@ -50,7 +53,7 @@ def download_archive(
         with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
             for path, record in files.items():
                 with archive.open(names.artifact_path(path), "w", force_zip64=True) as entry:
-                    _copy(store, source_of(path), entry, record)
+                    _copy(store, places[path], entry, record)
 
     target = os.path.join(_folder(destination_dir), f"{name}.zip")
     _replace(target, write)

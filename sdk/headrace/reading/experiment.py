@@ -12,6 +12,7 @@ from headrace.reading.snapshot import Snapshot
 from headrace_proto.errors import ArtifactNotFound, ChannelNotFound
 from headrace_proto.store.catalog import CAPTURED_CHANNELS, SYSTEM_CHANNELS, row_of
 from headrace_proto.store.commits import PART_KINDS
+from headrace_proto.store.documents import file_place
 from headrace_proto.store.plain import unplain
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from headrace_proto.store.backend import Store
     from headrace_proto.store.catalog import CatalogRow
     from headrace_proto.store.commits import Commit, PartKind
-    from headrace_proto.store.documents import ExperimentDocument, FileRecord
+    from headrace_proto.store.documents import ExperimentDocument, FileGroup, FileRecord
 
 
 class Channel(NamedTuple):
@@ -309,7 +310,8 @@ class StoredExperiment:
             files = self._snapshot.artifacts(commit)
             if path not in files:
                 raise downloads.absent(files, path)
-            return downloads.download_file(self.store, self._artifact(path), path, files[path], destination_dir)
+            source = self._places("artifacts", files)[path]
+            return downloads.download_file(self.store, source, path, files[path], destination_dir)
 
         return self._snapshot.read(read)
 
@@ -319,7 +321,9 @@ class StoredExperiment:
 
         def read(commit: Commit) -> str:
             files = downloads.below(self._snapshot.artifacts(commit), path)
-            return downloads.download_archive(self.store, files, self._artifact, name, destination_dir)
+            return downloads.download_archive(
+                self.store, files, self._places("artifacts", files), name, destination_dir
+            )
 
         return self._snapshot.read(read)
 
@@ -329,7 +333,9 @@ class StoredExperiment:
 
         def read(commit: Commit) -> str:
             files = downloads.below(self._snapshot.source_files(commit), path)
-            return downloads.download_archive(self.store, files, self._source, name, destination_dir)
+            return downloads.download_archive(
+                self.store, files, self._places("source_files", files), name, destination_dir
+            )
 
         return self._snapshot.read(read)
 
@@ -338,11 +344,9 @@ class StoredExperiment:
     def _newest(self) -> Commit:
         return self._snapshot.newest()
 
-    def _artifact(self, path: str) -> str:
-        return self._snapshot.path(f"artifacts/{path}")
-
-    def _source(self, path: str) -> str:
-        return self._snapshot.path(f"sources/{path}")
+    def _places(self, group: FileGroup, files: dict[str, FileRecord]) -> dict[str, str]:
+        """Where files lie, by path."""
+        return {path: self._snapshot.path(file_place(group, path, record)) for path, record in files.items()}
 
     def _kind(self, commit: Commit, name: str, wanted: PartKind | None) -> PartKind:
         """The type of the channel `name`, or `ChannelNotFound` with what is there."""

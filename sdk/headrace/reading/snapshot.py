@@ -55,10 +55,15 @@ class Snapshot:
                 return self._commit
             path = f"{self._commits}/{layout.digits(number)}.json"
             try:
-                self._commit = Commit.decode(self.store.read(path), self.store.url_of(path))
+                commit = Commit.decode(self.store.read(path), self.store.url_of(path))
             except FileNotFoundError:  # old commits are removed, and this one has grown old since the listing
                 continue
-            return self._commit
+            if commit.blank:
+                raise ExperimentNotFound(
+                    f"the store {self.store.url!r} has nothing of an experiment in {self.folder!r}"
+                )
+            self._commit = commit
+            return commit
         raise Corrupt(f"the commits of {self.folder!r} are listed and cannot be read")
 
     def read(self, reading: Callable[[Commit], _Result]) -> _Result:

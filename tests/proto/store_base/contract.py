@@ -168,6 +168,16 @@ class StoreContract:
         assert one.names("commits") == ["2"]
         assert one.size("commits/0") is None
 
+    def test_ages_are_of_one_clock(self, store: Store) -> None:
+        """The times of objects follow the order in which they were written; what is absent, or a folder, has none."""
+        store.put("ages/first", b"1")
+        assert store.create("ages/second", b"1")
+        store.put_stream("ages/third", [b"1"])
+        times = [store.modified_ns(f"ages/{name}") or 0 for name in ("first", "second", "third")]
+        assert times == sorted(times)
+        assert 0 < times[0] <= times[-1] < times[0] + 3600 * 10**9
+        assert store.modified_ns("absent") is store.modified_ns("ages") is None
+
     def test_deleted_objects_are_gone(self, store: Store) -> None:
         """Delete removes what it names and nothing else, and an emptied folder is no name any more."""
         for number in range(5):
@@ -182,7 +192,7 @@ class StoreContract:
     )
     def test_paths_that_leave_the_root_are_refused(self, store: Store, path: str) -> None:
         """No method takes a path with '..', an absolute one, or one with empty parts."""
-        for call in (store.read, store.open, store.size, store.url_of):
+        for call in (store.read, store.open, store.size, store.modified_ns, store.url_of):
             with pytest.raises(InvalidName):
                 call(path)
         with pytest.raises(InvalidName):

@@ -68,5 +68,8 @@ class FaultyStore:
     def size(self, path: str) -> int | None:
         return self.inner.size(path)
 
+    def modified_ns(self, path: str) -> int | None:
+        return self.inner.modified_ns(path)
+
     def url_of(self, path: str) -> str:
         return self.inner.url_of(path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
@@ -38,6 +39,18 @@ class TestLocal(StoreContract):
     @pytest.fixture
     def outsider(self, url: str) -> Callable[[str], bytes]:
         return lambda path: Path(url, path).read_bytes()
+
+    def test_temporary_files_of_killed_writers_go_after_a_day(self, store: LocalStore) -> None:
+        """A file without a name that is a day old was left by a killed writer; a younger one may be a long upload's."""
+        store.put("kept", b"1")
+        folder = Path(store.url) / layout.TEMPORARY
+        for name, age_s in (("old", 24 * 3600 + 60), ("young", 23 * 3600)):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(b"half")
+            os.utime(folder / name, (time.time() - age_s,) * 2)
+        assert store.clear_temporary(now_ns=time.time_ns()) == 1
+        assert os.listdir(folder) == ["young"]
+        assert store.read("kept") == b"1"
 
     def test_temporary_files_are_gone(self, store: LocalStore) -> None:
         """Nothing is left of creates that lost, puts, or streams that broke."""

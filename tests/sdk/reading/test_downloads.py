@@ -117,7 +117,7 @@ def test_hostile_paths_in_a_document(files: Store, tmp_path: Path, path: str) ->
     with pytest.raises(InvalidName):
         download_file(files, "x", path, record, str(out))
     with pytest.raises(InvalidName):
-        download_archive(files, {path: record}, lambda _: "x", "all", str(out))
+        download_archive(files, {path: record}, {path: "x"}, "all", str(out))
     assert [found.name for found in tmp_path.rglob("*evil*")] == []
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,7 @@ from headrace_proto.store.commits import (
 from headrace_proto.store.documents import (
     ChannelRecord,
     ExperimentDocument,
+    FileGroup,
     FileRecord,
     SourceRecord,
 )
@@ -49,9 +50,6 @@ FACT_FIELDS: Final = {
 
 REFUSALS_MAX: Final = 64
 """Different refusals that a document lists; the rest are counted together."""
-
-
-FileGroup = Literal["artifacts", "source_files"]
 
 
 class Place(NamedTuple):
@@ -266,6 +264,7 @@ class Archive:
             "artifacts": dict(side.artifacts),
             "source_files": dict(side.source_files),
         }
+        self.swept: Final = frozenset(side.swept)
         self.changed = False
 
     def take_source(self, source: str) -> ArchivedSource | None:
@@ -282,4 +281,9 @@ class Archive:
 
     def side(self) -> Side:
         """As a side file."""
-        return Side(sources=self.sources, artifacts=self.files["artifacts"], source_files=self.files["source_files"])
+        return Side(
+            sources=self.sources,
+            artifacts=self.files["artifacts"],
+            source_files=self.files["source_files"],
+            swept=tuple(sorted(self.swept)),
+        )

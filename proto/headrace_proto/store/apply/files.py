@@ -14,10 +14,10 @@ from headrace_proto import names
 from headrace_proto.errors import InvalidName
 from headrace_proto.ids import token
 from headrace_proto.store import layout
-from headrace_proto.store.apply.draft import Draft, FileGroup, InlineFile, SeriesRow, folders_of
+from headrace_proto.store.apply.draft import Draft, InlineFile, SeriesRow, folders_of
 from headrace_proto.store.columns import Event
 from headrace_proto.store.commits import ArchivedFile, PendingFile
-from headrace_proto.store.documents import FileRecord, at_us
+from headrace_proto.store.documents import FileGroup, FileRecord, at_us, file_place
 from headrace_proto.store.registers import Stamp
 from headrace_proto.store.tables import runs, unrolled
 
@@ -77,7 +77,7 @@ def artifact(draft: Draft, source: str, event: Event) -> None:
     stamp = Stamp(time_ns, source, event.position)
     try:
         path = names.artifact_path(path)
-        target = _target(draft, group, path)
+        target = _target(draft, group, path, stamp)
     except InvalidName as error:
         _refuse_file(draft, stamp, event, payload, error)
         return
@@ -90,9 +90,12 @@ def artifact(draft: Draft, source: str, event: Event) -> None:
         data = payload.encode() if isinstance(payload, str) else payload
         record = _record(facts, stamp, len(data), sha256(data).hexdigest(), "stored")
     if draft.claim(group, path, stamp):
+        _drop(draft, group, path)
+        inside = _inside(draft, target)
+        if inside != file_place(group, path, record):
+            record = record.model_copy(update={"file": inside})
         draft.files[group][path] = record
-        draft.dropped.discard(_inside(draft, target))
-        draft.inline.pop(target, None)
+        draft.dropped.discard(inside)
         if not isinstance(payload, dict):
             draft.inline[target] = InlineFile(target, data)
     _forget_superseded(draft, group, path)
@@ -110,9 +113,7 @@ def unlink(draft: Draft, source: str, event: Event) -> None:
             continue
         _fetch(draft, "artifacts", path)
         if draft.claim("artifacts", path, stamp) and path in draft.files["artifacts"]:
-            del draft.files["artifacts"][path]
-            draft.dropped.add(f"artifacts/{path}")
-            draft.inline.pop(f"{draft.folder}/artifacts/{path}", None)
+            _drop(draft, "artifacts", path)
         _forget_superseded(draft, "artifacts", path)
 
 
@@ -184,13 +185,24 @@ def _text_or_none(value: Any) -> str | None:
 # -- Files --------------------------------------------------------------------------------------------------------------
 
 
-def _target(draft: Draft, group: FileGroup, path: str) -> str:
+def _drop(draft: Draft, group: FileGroup, path: str) -> None:
+    """Take a file out of the document; its bytes, if they are here, are nobody's."""
+    record = draft.files[group].pop(path, None)
+    if record:
+        place = file_place(group, path, record)
+        draft.dropped.add(place)
+        draft.inline.pop(f"{draft.folder}/{place}", None)
+
+
+def _target(draft: Draft, group: FileGroup, path: str, stamp: Stamp) -> str:
     """Where an artifact's bytes go. Raises `InvalidName` for a path that cannot be there beside those that are."""
     target = (layout.source_file if group == "source_files" else layout.artifact_file)(*draft.place, path)
     parents = folders_of(path)
     if path in draft.folders(group) or any(draft.is_file(group, parent) for parent in parents):
         raise InvalidName(f"artifact path {path!r} is a file and a folder at once")
     draft.folders(group).update(parents)
+    if _inside(draft, target) in draft.archive.swept:
+        return layout.again_file(*draft.place, stamp.position, stamp.source, path)
     return target
 
 

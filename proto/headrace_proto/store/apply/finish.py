@@ -6,9 +6,9 @@ from typing import Any
 
 from headrace_proto.events import Role
 from headrace_proto.limits import INLINE_ARTIFACTS_MAX, INLINE_CLOSED_MAX
-from headrace_proto.store.apply.draft import FACT_FIELDS, Draft, FileGroup
+from headrace_proto.store.apply.draft import FACT_FIELDS, Draft
 from headrace_proto.store.commits import ArchivedFile, ArchivedSource, Stamps, Ties
-from headrace_proto.store.documents import Channels, ExperimentDocument, FileRecord, Notes, SourceRecord
+from headrace_proto.store.documents import Channels, ExperimentDocument, FileGroup, FileRecord, Notes, SourceRecord
 from headrace_proto.store.lifecycle import fold
 
 
