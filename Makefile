@@ -4,6 +4,7 @@
 #   make test     the whole suite, real nats-server included
 #   make check    lint, format, types, import layers, tidiness
 #   make bench    the figures of the README, as tables
+#   make soak     minutes of faults, then a verdict: SECONDS=600 SEED=any LOSSY=1
 #   make up       nats-server, agent and collector for this checkout, until Ctrl-C
 #   make pins     write constraints.txt anew from what .venv holds
 
@@ -17,7 +18,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_CONSTRAINT := constraints.txt
 export PIP_BUILD_CONSTRAINT := constraints.txt
 
-.PHONY: demo test check bench up pins
+.PHONY: demo test check bench soak up pins
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -41,6 +42,9 @@ check: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m tests.benchmarks
+
+soak: $(READY)
+	$(BIN)/python -m tests.chaos $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) $(if $(LOSSY),--lossy)
 
 up: $(READY)
 	$(BIN)/headrace up --home .up

@@ -99,11 +99,11 @@ class Stack:
         self.start_agent()
         self.start_collector()
 
-    def start_agent(self) -> None:
-        self._spawn("agent", "headrace_agent", "--nats", self.nats.url, "--home", self.home.root)
+    def start_agent(self, *flags: str) -> None:
+        self._spawn("agent", "headrace_agent", "--nats", self.nats.url, "--home", self.home.root, *flags)
 
-    def start_collector(self, name: str = "collector") -> None:
-        self._spawn(name, "headrace_collector", "--nats", self.nats.url, "--store", str(self.store))
+    def start_collector(self, name: str = "collector", *flags: str) -> None:
+        self._spawn(name, "headrace_collector", "--nats", self.nats.url, "--store", str(self.store), *flags)
 
     def _spawn(self, name: str, module: str, *flags: str) -> None:
         with (self.folder / f"{name}.log").open("ab") as log:
@@ -115,6 +115,10 @@ class Stack:
         child = self.children.pop(name)
         child.kill()
         child.wait()
+
+    def signal(self, name: str, number: signal.Signals) -> None:
+        """SIGSTOP, SIGCONT."""
+        self.children[name].send_signal(number)
 
     def stop(self, name: str) -> int:
         """SIGTERM, and wait; the exit status."""
