@@ -13,6 +13,7 @@ import time
 from collections.abc import Coroutine
 from typing import Any, Final
 
+from headrace.service import rights
 from headrace.service.health import Health, HealthServer
 from headrace_agent.batch import Cutter
 from headrace_agent.budget import EVENTS_IN_FLIGHT_BYTES, FILES_IN_FLIGHT_BYTES, Budget
@@ -220,4 +221,4 @@ class _Tasks:
 
 def _uplink(settings: AgentSettings) -> Uplink:
     credentials = str(settings.credentials) if settings.credentials else None
-    return NatsUplink(settings.nats, name=f"headrace-agent-{settings.site}", credentials=credentials)
+    return NatsUplink(settings.nats, name=rights.agent_name(settings.site), credentials=credentials, tls=settings.tls)

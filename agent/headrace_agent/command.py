@@ -21,6 +21,9 @@ def agent(
     home: Annotated[Path | None, typer.Option(help="The folder of the journals.")] = None,
     site: Annotated[str | None, typer.Option(help="This site's name in subjects.")] = None,
     credentials: Annotated[Path | None, typer.Option(help="A .creds file, or an nkey's seed.")] = None,
+    tls_ca: Annotated[Path | None, typer.Option(help="The authority of the broker's certificate, PEM.")] = None,
+    tls_cert: Annotated[Path | None, typer.Option(help="This client's certificate, PEM.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Its key, PEM.")] = None,
     metrics_port: Annotated[
         int | None, typer.Option(help="Of /metrics and /healthz; any free one when not given.")
     ] = None,
@@ -42,6 +45,9 @@ def agent(
             home=home,
             site=site,
             credentials=credentials,
+            tls_ca=tls_ca,
+            tls_cert=tls_cert,
+            tls_key=tls_key,
             metrics_port=metrics_port,
             quota=quota,
             hardware_s=hardware_interval,

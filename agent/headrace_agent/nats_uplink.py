@@ -19,6 +19,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from headrace.service.broker import connect
+from headrace.service.tls import Tls
 from headrace_agent.backoff import Backoff
 from headrace_agent.uplink import Full, NoStream, NotConnected, Receipt, Refused, TooLarge, Unknown, UplinkError
 from headrace_proto import subjects
@@ -42,11 +43,18 @@ class NatsUplink:
     """One connection. See `Uplink` for what its methods promise."""
 
     def __init__(
-        self, url: str, *, name: str, credentials: str | None = None, answer_s_max: float = ANSWER_S_MAX
+        self,
+        url: str,
+        *,
+        name: str,
+        credentials: str | None = None,
+        tls: Tls | None = None,
+        answer_s_max: float = ANSWER_S_MAX,
     ) -> None:
         self._url = url
         self._name = name
         self._credentials = credentials
+        self._tls = tls
         self._answer_s_max = answer_s_max
         self._client: Client | None = None
         self._up = asyncio.Event()
@@ -107,7 +115,9 @@ class NatsUplink:
                 await asyncio.wait_for(self._close(), CLOSE_S_MAX)
 
     async def _connect(self) -> None:
-        client = await connect(self._url, name=self._name, credentials=self._credentials, on_event=self._on_event)
+        client = await connect(
+            self._url, name=self._name, credentials=self._credentials, tls=self._tls, on_event=self._on_event
+        )
         self._client = client
         self._inbox = client.new_inbox()
         self._recalled = client.new_inbox()

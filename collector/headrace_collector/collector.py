@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 from nats.aio.client import Client
 from nats.js import JetStreamContext
 
+from headrace.service import rights
 from headrace.service.broker import connect
 from headrace.service.health import Health, HealthServer
 from headrace_collector.answers import Answers
@@ -57,6 +58,7 @@ class Collector:
         self._metrics: Final = Metrics()
         self._partitions: Final[dict[int, _Served]] = {}
         self._site: _Site | None = None
+        self._heard = ""
         self._metrics.lag_s.set_function(self._lag_s)
         self._metrics.partitions.set_function(lambda: len(self._partitions))
         self._metrics.experiments.set_function(lambda: self._site.workshop.pacing.live if self._site else 0)
@@ -86,9 +88,10 @@ class Collector:
         settings = self._settings
         client = await connect(
             settings.nats,
-            name="headrace-collector",
+            name=rights.COLLECTOR_NAME,
             credentials=str(settings.credentials) if settings.credentials else None,
-            on_event=_LOG.warning,
+            tls=settings.tls,
+            on_event=self._hear,
             on_lost=self._on_lost,
         )
         try:
@@ -114,6 +117,11 @@ class Collector:
             self._site.streams.look_soon()
         for served in self._partitions.values():
             served.partition.lose()
+
+    def _hear(self, text: str) -> None:
+        """The broker's connection changed."""
+        self._heard = text
+        _LOG.warning(text)
 
     # -- Serving --------------------------------------------------------------------------------------------------------
 
@@ -188,7 +196,8 @@ class Collector:
         """How this collector is."""
         site = self._site
         if site is None:
-            return Health(ok=False, facts={"reasons": ["waits for the broker and the store"]})
+            said = [self._heard] if self._heard else []
+            return Health(ok=False, facts={"reasons": ["waits for the broker and the store", *said]})
         connected, fault = site.client.is_connected, site.workshop.fault
         reasons = [] if connected else ["not connected to the broker: what agents ship waits in the journals"]
         reasons += [f"the store is out of order: {fault}"] if fault else []

@@ -37,6 +37,9 @@ def collector(
         float | None, typer.Option("--drain", "--drain-s", help="Seconds a stop may commit for.")
     ] = None,
     credentials: Annotated[Path | None, typer.Option(help="A .creds file, or an nkey's seed.")] = None,
+    tls_ca: Annotated[Path | None, typer.Option(help="The authority of the broker's certificate, PEM.")] = None,
+    tls_cert: Annotated[Path | None, typer.Option(help="This client's certificate, PEM.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Its key, PEM.")] = None,
     metrics_port: Annotated[
         int | None, typer.Option(help="Of /metrics and /healthz; worker n has port + n. Any free one when not given.")
     ] = None,

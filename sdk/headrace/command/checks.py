@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 from headrace import __version__
 from headrace.command import positions
 from headrace.command.console import size
-from headrace.command.probes import broker, healthz
+from headrace.command.probes import Broker, healthz
 from headrace.command.running import Running
 from headrace_proto.errors import HeadraceError
 from headrace_proto.home import HOME_VARIABLE, Home
@@ -56,7 +56,7 @@ class Finding(NamedTuple):
     remedy: str = ""
 
 
-def every_check(home: Home, store: str, nats: str, credentials: str | None, there: Running | None) -> Iterator[Finding]:
+def every_check(home: Home, store: str, nats: Broker, there: Running | None) -> Iterator[Finding]:
     """All findings, from the ground up."""
     for what, findings in (
         ("version", python()),
@@ -65,7 +65,7 @@ def every_check(home: Home, store: str, nats: str, credentials: str | None, ther
         ("home", folder(home)),
         ("journals", journals(home)),
         ("store", store_reachable(store)),
-        ("broker", stream(nats, credentials)),
+        ("broker", stream(nats)),
         ("agent", agent(home, there)),
         ("collector", collector(there)),
     ):
@@ -187,16 +187,15 @@ def store_reachable(url: str) -> Iterator[Finding]:
         yield Finding("store", Verdict.BAD, f"{url}: {error}", remedy)
 
 
-def stream(url: str, credentials: str | None) -> Iterator[Finding]:
+def stream(asked: Broker) -> Iterator[Finding]:
     """Whether the broker answers, and its streams lose nothing."""
-    asked = broker(url, credentials)
     if asked.problem:
         remedy = (
             "start one with `headrace up`, or name yours with --nats; until then what is logged waits in the journals"
         )
-        yield Finding("broker", Verdict.NOTE, f"{url}: {asked.problem}", remedy)
+        yield Finding("broker", Verdict.NOTE, f"{asked.url}: {asked.problem}", remedy)
         return
-    yield Finding("broker", Verdict.GOOD, f"{url}, nats-server {asked.version}")
+    yield Finding("broker", Verdict.GOOD, f"{asked.url}, nats-server {asked.version}")
     for found in asked.streams:
         if found.problem:
             missing = found.messages < 0

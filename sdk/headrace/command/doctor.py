@@ -10,6 +10,7 @@ import typer
 from headrace.command.checks import Finding, Verdict, every_check
 from headrace.command.console import out, plain, print_json
 from headrace.command.options import HomeOption, JsonOption, StoreOption
+from headrace.command.probes import ask
 from headrace.command.running import running
 from headrace.command.settings import UpSettings
 from headrace.command.stores import absolute_store
@@ -30,10 +31,8 @@ def doctor(
     settings = load_settings(UpSettings, "up", config, home=home, store=store, nats=nats)
     where = Home(settings.home)
     there = running(where)
-    url = there.nats if there is not None and nats is None else settings.nats
     stored = there.store if there is not None and store is None else absolute_store(settings.store)
-    credentials = str(settings.credentials) if settings.credentials else None
-    found = list(every_check(where, stored, url, credentials, there))
+    found = list(every_check(where, stored, ask(settings, there, chosen=nats is not None), there))
     if json:
         print_json([finding._asdict() for finding in found])
     else:

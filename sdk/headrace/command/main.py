@@ -22,8 +22,9 @@ except ImportError as lacking:  # a plain `pip install headrace` logs; the comma
     sys.exit(f"headrace: the command lacks {lacking.name}: pip install 'headrace[all]'")
 
 GROUP: Final = "headrace.commands"
-COMMANDS: Final = ("run", "up", "ls", "show", "plot", "status", "doctor")
-"""Ours, each a module of this package with a function of that name; in the order of the help page."""
+COMMANDS: Final = ("run", "up", "ls", "show", "plot", "status", "doctor", "deploy")
+"""Ours, each a module of this package with a function (or, of several commands, a `typer.Typer`) of that name; in the order of the
+help page."""
 USAGE: Final = 2
 INTERRUPTED: Final = 130
 _DEBUG: Final = "--debug"
@@ -99,10 +100,14 @@ def _app(name: str | None) -> typer.Typer:
     app.callback()(_headrace)
     for ours in COMMANDS if name is None else [name] if name in COMMANDS else []:
         module = _import(ours)
-        app.command(ours, context_settings=getattr(module, "CONTEXT", None))(getattr(module, ours))
+        command = getattr(module, ours)
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=ours)
+        else:
+            app.command(ours, context_settings=getattr(module, "CONTEXT", None))(command)
     for other, point in _plug_ins().items() if name not in COMMANDS else ():
-        if name in (None, other) and (command := _load(point, wanted=name is not None)) is not None:
-            app.command(other)(command)
+        if name in (None, other) and (plug_in := _load(point, wanted=name is not None)) is not None:
+            app.command(other)(plug_in)
     return app
 
 

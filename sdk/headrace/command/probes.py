@@ -7,6 +7,10 @@ import http.client
 import json
 from typing import Any, Final, NamedTuple
 
+from headrace.command.running import Running
+from headrace.service.secrets import masked
+from headrace.service.settings import ServiceSettings
+from headrace.service.tls import Tls
 from headrace_proto import subjects
 from headrace_proto.errors import HeadraceError
 
@@ -62,37 +66,48 @@ def healthz(port: int) -> Answer | None:
         connection.close()
 
 
-def broker(url: str, credentials: str | None = None) -> Broker:
+def ask(settings: ServiceSettings, there: Running | None, *, chosen: bool) -> Broker:
+    """The broker of the running `up`, which needs no key; else, or when one was `chosen`, that of the settings."""
+    if there is not None and not chosen:
+        return broker(there.nats)
+    return broker(settings.nats, str(settings.credentials) if settings.credentials else None, settings.tls)
+
+
+def broker(url: str, credentials: str | None = None, tls: Tls | None = None) -> Broker:
     """The broker at `url` and its streams. One that refuses is not waited for, one that is silent at most BROKER_S."""
     try:
-        return asyncio.run(asyncio.wait_for(_asked(url, credentials), BROKER_S))
+        return asyncio.run(asyncio.wait_for(_asked(url, credentials, tls), BROKER_S))
     except TimeoutError:
-        return Broker(url, f"it does not answer within {BROKER_S:.0f} s")
+        return Broker(masked(url), f"it does not answer within {BROKER_S:.0f} s")
     except (HeadraceError, OSError) as error:
-        return Broker(url, str(error))
+        return Broker(masked(url), str(error))
 
 
-async def _asked(url: str, credentials: str | None) -> Broker:
+async def _asked(url: str, credentials: str | None, tls: Tls | None) -> Broker:
     from nats.errors import Error
 
     from headrace.service.broker import connect
+    from headrace.service.rights import OPERATOR_NAME
 
+    shown = masked(url)
     refused: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     def heard(event: str) -> None:
         if not refused.done():
             refused.set_result(event)
 
-    connecting = asyncio.ensure_future(connect(url, name="headrace-status", credentials=credentials, on_event=heard))
+    connecting = asyncio.ensure_future(
+        connect(url, name=OPERATOR_NAME, credentials=credentials, tls=tls, on_event=heard)
+    )
     try:
         await asyncio.wait((connecting, refused), return_when=asyncio.FIRST_COMPLETED)
         if not connecting.done():
-            return Broker(url, refused.result().removeprefix("broker: "))
+            return Broker(shown, refused.result().removeprefix("broker: "))
         client = connecting.result()
         try:
-            return Broker(url, "", str(client.connected_server_version), await _streams(client))
+            return Broker(shown, "", str(client.connected_server_version), await _streams(client))
         except Error as error:
-            return Broker(url, f"JetStream does not answer: {error}")
+            return Broker(shown, f"JetStream does not answer: {error}")
         finally:
             await client.close()
     finally:

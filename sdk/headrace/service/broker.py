@@ -13,6 +13,9 @@ from nats.aio.client import Client, Server
 from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
 from nats.js.errors import APIError, NotFoundError
 
+from headrace.service.secrets import masked
+from headrace.service.secured import Refused, SecuredClient
+from headrace.service.tls import Tls
 from headrace_proto import subjects
 from headrace_proto.errors import ConfigError, MissingExtra, StreamUnsuitable
 from headrace_proto.limits import FRAME_BYTES_MAX, KIB, MIB
@@ -29,6 +32,7 @@ UNTAKEN_S_MAX: Final = 8.0
 the old connection is closed, which one with unsent bytes never is (tried: no new connection within 60 s, and no callback)."""
 RECONNECT_S_MAX: Final = 10.0
 _SCHEMES: Final = ("nats", "tls", "ws", "wss")
+_SECURE: Final = ("tls", "wss")
 
 DUPLICATE_WINDOW_S: Final = 120.0
 """`Nats-Msg-Id` spares the stream a repeated frame; it guarantees nothing, so a short window is enough (0.3 KiB an id)."""
@@ -46,24 +50,35 @@ async def connect(
     *,
     name: str,
     credentials: str | None = None,
+    tls: Tls | None = None,
     on_event: Callable[[str], None],
     on_lost: Callable[[], None] | None = None,
 ) -> Client:
     """A client of the broker at `url` (several, for a cluster, separated by commas).
 
-    Waits until a broker answers; cancel it to give up. From then on the client reconnects by itself, for ever, with growing
-    pauses. `on_event` hears of each change once, however often it repeats; `on_lost` is called at each end of a connection,
-    before there is another. A broker that *expels* a client (its credentials were revoked) closes it for good: then `is_closed`
-    is true, and only a new `connect` helps.
+    `name` is its role's, and its inbox is `_INBOX.<name>`: who may hear whose answers is a matter of rights (`rights`). With a
+    `tls://` URL, or any file of `tls`, it talks TLS or not at all.
+
+    Waits until a broker answers; cancel it to give up. One that refuses (`broker refused: ...`) is asked ever more slowly. From
+    then on the client reconnects by itself, for ever, with growing pauses. `on_event` hears of each change once, however often it
+    repeats; `on_lost` is called at each end of a connection, before there is another. A broker that *expels* a client (its
+    credentials were revoked) closes it for good: then `is_closed` is true, and only a new `connect` helps. Raises `ConfigError`
+    for settings that cannot be meant.
     """
-    servers = _checked_servers(url)
+    files = tls or Tls()
+    servers = _checked_servers(url, files)
     identity = _identity(credentials)
-    client = Client()
-    events = _Events(client, on_event, on_lost)
+    secure = files.named or urlsplit(servers[0]).scheme in _SECURE
+    if secure:
+        files.context()  # what is wrong with the files is told at once
+    events = _Events(on_event, on_lost)
+    client = SecuredClient(files, events.tell, secure=secure, credentials=credentials)
+    events.client = client
     connecting = asyncio.ensure_future(
         client.connect(
             servers,
             name=name,
+            inbox_prefix=f"_INBOX.{name}",
             ping_interval=PING_INTERVAL_S,
             max_outstanding_pings=2,
             max_reconnect_attempts=-1,
@@ -95,10 +110,19 @@ async def _give_up(client: Client, connecting: asyncio.Future[None]) -> None:
         await client.close()
 
 
-def _checked_servers(url: str) -> list[str]:
+def _checked_servers(url: str, tls: Tls) -> list[str]:
     servers = [part.strip() for part in url.split(",") if part.strip()]
     if not servers or any(urlsplit(part).scheme not in _SCHEMES or not urlsplit(part).hostname for part in servers):
-        raise ConfigError(f"the broker's URL {url!r} must be like nats://host:4222 (or {', '.join(_SCHEMES[1:])})")
+        raise ConfigError(
+            f"the broker's URL {masked(url)!r} must be like nats://host:4222 (or {', '.join(_SCHEMES[1:])})"
+        )
+    schemes = {urlsplit(part).scheme for part in servers}
+    if schemes & {*_SECURE} and schemes - {*_SECURE}:
+        raise ConfigError(
+            f"the broker's URLs {masked(url)!r} mix TLS and plain: write all with tls:// (or wss://), or none"
+        )
+    if tls.named and "ws" in schemes:
+        raise ConfigError(f"the broker's URL {masked(url)!r} is plain, and a file for TLS is named: write wss://")
     return servers
 
 
@@ -130,33 +154,35 @@ def _next_server(servers: list[Server], _: dict[str, Any]) -> tuple[Server | Non
 class _Events:
     """The client's callbacks. All are set: its defaults print tracebacks."""
 
-    def __init__(
-        self, client: Client, on_event: Callable[[str], None], on_lost: Callable[[], None] | None = None
-    ) -> None:
-        self._client = client
+    def __init__(self, on_event: Callable[[str], None], on_lost: Callable[[], None] | None) -> None:
+        self.client: Client | None = None
         self._on_event = on_event
         self._on_lost = on_lost
         self._last = ""
 
-    def _tell(self, text: str) -> None:
+    def tell(self, text: str) -> None:
+        """Once, however often it repeats."""
+        text = masked(text)
         if text != self._last:
             self._last = text
             self._on_event(text)
 
     async def error(self, error: Exception) -> None:
-        self._tell(f"broker: {type(error).__name__}: {error}".rstrip(": "))
+        if not isinstance(error, Refused):  # told already
+            self.tell(f"broker: {type(error).__name__}: {error}".rstrip(": "))
 
     async def disconnected(self) -> None:
         if self._on_lost is not None:
             self._on_lost()
-        self._tell("broker: disconnected; what is logged waits in the journals")
+        self.tell("broker: disconnected; what is logged waits in the journals")
 
     async def reconnected(self) -> None:
-        _end_when_untaken(self._client)
-        self._tell("broker: connected again")
+        if self.client is not None:
+            _end_when_untaken(self.client)
+        self.tell("broker: connected again")
 
     async def closed(self) -> None:
-        self._tell("broker: connection closed")
+        self.tell("broker: connection closed")
 
 
 def _end_when_untaken(client: Client) -> None:

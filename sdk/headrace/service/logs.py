@@ -1,4 +1,7 @@
-"""Logs of the long-running parts: one line a record on standard error, for people or, as JSON, for machines."""
+"""Logs of the long-running parts: one line a record on standard error, for people or, as JSON, for machines.
+
+Whoever reads logs reads no passwords: those of URLs are hidden, whatever a message or a traceback says.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,8 @@ import logging
 import sys
 import time
 from typing import Final
+
+from headrace.service.secrets import masked
 
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -18,7 +23,7 @@ class _Lines(logging.Formatter):
         when = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
         facts = "".join(f" {name}={value}" for name, value in _facts(record).items())
         line = f"{when}.{int(record.msecs):03d}Z {record.levelname.lower()} {record.name}: {record.getMessage()}{facts}"
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        return masked(f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line)
 
 
 class _Json(logging.Formatter):
@@ -34,7 +39,7 @@ class _Json(logging.Formatter):
         }
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str)
+        return masked(json.dumps(line, default=str))
 
 
 def _facts(record: logging.LogRecord) -> dict[str, object]:

@@ -23,6 +23,8 @@ from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 from pydantic_settings.exceptions import SettingsError
 
+from headrace.service.secrets import masked
+from headrace.service.tls import Tls
 from headrace_proto.errors import ConfigError
 from headrace_proto.home import HOME_VARIABLE, Home
 
@@ -48,10 +50,19 @@ class ServiceSettings(BaseSettings):
     home: Path = Field(default_factory=lambda: Path(Home().root))
     nats: str = DEFAULT_NATS
     credentials: Path | None = None
+    tls_ca: Path | None = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
     metrics_host: str = "127.0.0.1"
     metrics_port: int = Field(default=0, ge=0, le=65_535)  # 0: any free one
     log_level: str = Field(default="info", pattern="^(?i:debug|info|warning|error)$")
     log_json: bool = False
+
+    @property
+    def tls(self) -> Tls:
+        """The files of TLS."""
+        ca, cert, key = (os.fspath(file) if file else None for file in (self.tls_ca, self.tls_cert, self.tls_key))
+        return Tls(ca, cert, key)
 
 
 SHARED: Final = frozenset(ServiceSettings.model_fields)
@@ -123,7 +134,7 @@ def _explain(fault: ErrorDetails, flags: Mapping[str, Any], environment: Mapping
         origin = f"${ENV_PREFIX}{name.upper()}"
     else:
         origin = f"{name!r} in {file}"
-    return f"{origin} is {fault['input']!r}: {fault['msg'][:1].lower()}{fault['msg'][1:]}"
+    return f"{origin} is {masked(repr(fault['input']))}: {fault['msg'][:1].lower()}{fault['msg'][1:]}"
 
 
 def known_variables() -> frozenset[str]:

@@ -1,0 +1,268 @@
+"""The rights of each role are enough for its work, and end there. With a real nats-server, over TLS, with the accounts we write."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import nats.errors
+import pytest
+from nats.aio.msg import Msg
+
+import headrace as hr
+from headrace.command.probes import broker as ask_broker
+from headrace.reading import StoredProject
+from headrace.service import rights
+from headrace.service.broker import connect, ensure_streams
+from headrace.service.nats_server import NatsServer
+from headrace_proto import subjects
+from headrace_proto.home import Home
+from tests.service.guarded import SITES, Guarded
+from tests.waiting import until, wait_until
+
+EXPERIMENT, SOURCE = "0" * 32, "1" * 32
+OURS, OTHERS = SITES
+STREAMS = (subjects.EVENTS_STREAM, subjects.FILES_STREAM, subjects.MARKS_STREAM, subjects.LEASES_STREAM)
+
+FOREIGN_WRITES = (
+    subjects.events(OTHERS, EXPERIMENT, SOURCE),
+    subjects.files(OTHERS, EXPERIMENT, SOURCE),
+    *(subjects.mark(site, SOURCE) for site in SITES),
+    *(subjects.rewind(site, SOURCE) for site in SITES),
+    f"{subjects.CONTROL_PREFIX}.{OURS}.abort.{EXPERIMENT}",
+    subjects.lease(0),
+    subjects.collector("me"),
+    f"_INBOX.{rights.COLLECTOR_NAME}.x",
+    f"_INBOX.{rights.agent_name(OTHERS)}.x",
+)
+"""What an agent of OURS may not publish to."""
+API = (
+    *(
+        f"$JS.API.{verb}.{stream}"
+        for stream in STREAMS
+        for verb in (
+            "STREAM.INFO",
+            "STREAM.DELETE",
+            "STREAM.PURGE",
+            "STREAM.UPDATE",
+            "STREAM.MSG.GET",
+            "STREAM.MSG.DELETE",
+        )
+    ),
+    "$JS.API.INFO",
+    "$JS.API.STREAM.LIST",
+    "$JS.API.STREAM.NAMES",
+    "$JS.API.STREAM.CREATE.MINE",
+    f"$JS.API.CONSUMER.CREATE.{subjects.EVENTS_STREAM}.spy",
+    f"$JS.API.CONSUMER.DURABLE.CREATE.{subjects.EVENTS_STREAM}.spy",
+    f"$JS.API.CONSUMER.MSG.NEXT.{subjects.EVENTS_STREAM}.spy",
+    f"$JS.API.CONSUMER.LIST.{subjects.EVENTS_STREAM}",
+    f"$JS.API.DIRECT.GET.{subjects.MARKS_STREAM}",
+    f"$JS.API.DIRECT.GET.{subjects.MARKS_STREAM}.{subjects.mark(OTHERS, SOURCE)}",
+    f"$JS.API.DIRECT.GET.{subjects.LEASES_STREAM}.{subjects.lease(0)}",
+    f"$JS.ACK.{subjects.EVENTS_STREAM}.spy.1.1.1.1.0",
+)
+FOREIGN_EARS = (
+    ">",
+    "*.>",
+    "hr.>",
+    f"{subjects.EVENTS_PREFIX}.>",
+    f"{subjects.EVENTS_PREFIX}.{OTHERS}.>",
+    f"{subjects.FILES_PREFIX}.{OTHERS}.>",
+    f"{subjects.MARKS_PREFIX}.>",
+    subjects.marks_of_site(OTHERS),
+    subjects.control_of_site(OTHERS),
+    f"{subjects.LEASES_PREFIX}.>",
+    "_INBOX.>",
+    f"_INBOX.{rights.agent_name(OTHERS)}.>",
+    f"_INBOX.{rights.COLLECTOR_NAME}.>",
+    "$JS.>",
+    "$SYS.>",
+)
+"""What an agent of OURS may not hear."""
+
+
+@pytest.fixture
+async def guarded(start_nats: Callable[..., NatsServer], tmp_path: Path) -> AsyncIterator[Guarded]:
+    folder = tmp_path / "guarded-keys"
+    folder.mkdir()
+    guarded = Guarded(start_nats, folder)
+    yield guarded
+    await guarded.close()
+
+
+async def violates(guarded: Guarded, role: str, act: Awaitable[object], what: str) -> None:
+    """Do `act`, and wait until the broker calls it a violation of the role's permissions."""
+    heard = guarded.heard[role]
+    heard.clear()
+    await act
+    await until(lambda: any("permissions violation" in line.lower() for line in heard), f"{what} is refused")
+
+
+# -- What each role does with its rights -----------------------------------------------------------------------------------
+
+
+def test_whole_path_works_with_exactly_these_rights(
+    start_nats: Callable[..., NatsServer], tmp_path: Path, home: Home, store: str
+) -> None:
+    """Trainer, agent and collector bring an experiment with a large file into the store, over TLS, each with its role's rights."""
+    guarded = Guarded(start_nats, tmp_path)
+    ours = {"HEADRACE_HOME": home.root}
+
+    def start(part: str, role: str, *flags: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "headrace.command", part, *flags]
+        with (tmp_path / f"{part}.log").open("ab") as log:
+            return subprocess.Popen(command, env={**guarded.environment(role), **ours}, stdout=log, stderr=log)
+
+    with hr.init("work/guarded", home=home.root).create_experiment() as experiment:
+        experiment.log_metric("loss", 0, 0.5)
+        experiment.log_text("long", "x" * 100_000)
+    parts = [
+        start("collector", "collector", "--store", store, "--workers", "2"),
+        start("agent", OURS, "--site", OURS),
+    ]
+    try:
+        wait_until(lambda: not os.listdir(home.journals), "the journal is stored and deleted", 60)
+    finally:
+        for part in parts:
+            part.terminate()
+        for part in parts:
+            part.wait(30)
+    found = StoredProject(store, "work/guarded").get_experiment(experiment.internal_id)
+    assert found.metrics["loss"] == 0.5
+    assert "violation" not in "".join(log.read_text().lower() for log in tmp_path.glob("*.log"))
+
+
+def test_operator_sees_the_streams_and_no_event(start_nats: Callable[..., NatsServer], tmp_path: Path) -> None:
+    """`headrace status` and `doctor` work with the operator's key."""
+    guarded = Guarded(start_nats, tmp_path)
+
+    async def make() -> None:
+        await ensure_streams((await guarded.client("collector")).jetstream())
+        await guarded.close()
+
+    asyncio.run(make())
+    asked = ask_broker(guarded.url, str(guarded.key("operator")), guarded.authority.issue("operator"))
+    assert asked.problem == ""
+    assert [(stream.name, stream.messages, stream.problem) for stream in asked.streams] == [
+        (name, 0, "") for name in STREAMS
+    ]
+
+
+# -- An agent --------------------------------------------------------------------------------------------------------------
+
+
+async def test_agent_writes_nothing_but_its_sites_frames(guarded: Guarded) -> None:
+    """An agent's key opens no other site's subjects, no marks, no leases, no inbox, and nothing of JetStream's own."""
+    client = await guarded.client(OURS)
+    for subject in (*FOREIGN_WRITES, *API):
+        await violates(guarded, OURS, client.publish(subject, b""), subject)
+
+
+async def test_agent_hears_nothing_but_its_sites_answers(guarded: Guarded) -> None:
+    """An agent's key subscribes to nobody's events, marks, requests, leases or inboxes but its own."""
+    client = await guarded.client(OURS)
+    for subject in FOREIGN_EARS:
+        await violates(guarded, OURS, client.subscribe(subject), subject)
+
+
+async def test_agent_cannot_have_its_answer_sent_to_others(guarded: Guarded) -> None:
+    """The stream acknowledges to the reply that a message names: no reply of an agent overwrites a mark, a lease or an event."""
+    js = (await guarded.client("collector")).jetstream()
+    await ensure_streams(js)
+    mark = subjects.mark(OTHERS, SOURCE)
+    await js.publish(mark, b"the mark")
+    client = await guarded.client(OURS)
+    targets = (mark, subjects.lease(0), subjects.events(OTHERS, EXPERIMENT, SOURCE), "$JS.API.STREAM.PURGE.HR_MARKS")
+    for target in targets:
+        await client.publish(subjects.events(OURS, EXPERIMENT, SOURCE), b"frame", reply=target)
+    await client.flush()
+    async with asyncio.timeout(30):
+        while (await js.stream_info(subjects.EVENTS_STREAM)).state.messages < len(targets):
+            await asyncio.sleep(0.02)
+    assert (await js.get_last_msg(subjects.MARKS_STREAM, mark)).data == b"the mark"
+    assert (await js.stream_info(subjects.LEASES_STREAM)).state.messages == 0
+
+
+async def test_agent_may_recall_the_mark_of_its_own_source(guarded: Guarded) -> None:
+    """The one thing that an agent asks of JetStream itself: the newest mark of a source of its site."""
+    js = (await guarded.client("collector")).jetstream()
+    await ensure_streams(js)
+    await js.publish(subjects.mark(OURS, SOURCE), b"the mark")
+    client = await guarded.client(OURS)
+    asked = f"$JS.API.DIRECT.GET.{subjects.MARKS_STREAM}.{subjects.mark(OURS, SOURCE)}"
+    assert (await client.request(asked, b"", timeout=10)).data == b"the mark"
+
+
+async def test_site_hears_its_own_marks_only(guarded: Guarded) -> None:
+    """Marks and requests go to the site that they are for."""
+    collector = await guarded.client("collector")
+    await ensure_streams(collector.jetstream())
+    heard: dict[str, list[str]] = {site: [] for site in SITES}
+    for site in SITES:
+
+        async def note(message: Msg, site: str = site) -> None:
+            heard[site].append(message.subject)
+
+        client = await guarded.client(site)
+        await client.subscribe(subjects.marks_of_site(site), cb=note)
+        await client.subscribe(subjects.control_of_site(site), cb=note)
+        await client.flush()
+    for site in SITES:
+        await collector.publish(subjects.mark(site, SOURCE), b"mark")
+        await collector.publish(subjects.rewind(site, SOURCE), b"rewind")
+    await until(lambda: all(len(each) >= 2 for each in heard.values()), "each hears its own")
+    assert heard == {site: [subjects.mark(site, SOURCE), subjects.rewind(site, SOURCE)] for site in SITES}
+
+
+async def test_key_of_one_role_is_not_anothers(guarded: Guarded) -> None:
+    """Who calls itself a collector is none: rights come from the key. Its inbox is not heard with an agent's."""
+    client = await guarded.client(OURS, rights.COLLECTOR_NAME)
+    with pytest.raises((nats.errors.Error, TimeoutError)):
+        await client.request(f"$JS.API.STREAM.INFO.{subjects.EVENTS_STREAM}", b"", timeout=0.5)
+
+
+# -- The others ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("role", ["collector", "operator"])
+async def test_nobody_else_writes_events(guarded: Guarded, role: str) -> None:
+    """Neither a collector nor an operator can make up an event or a file, take a stream away, or hear everybody's inbox."""
+    client = await guarded.client(role)
+    writes = [
+        subjects.events(OURS, EXPERIMENT, SOURCE),
+        subjects.files(OURS, EXPERIMENT, SOURCE),
+        *(f"$JS.API.STREAM.DELETE.{stream}" for stream in STREAMS),
+        *(f"$JS.API.STREAM.UPDATE.{stream}" for stream in STREAMS),
+        f"$JS.API.STREAM.PURGE.{subjects.EVENTS_STREAM}",
+        f"$JS.API.STREAM.MSG.DELETE.{subjects.EVENTS_STREAM}",
+        "$JS.API.STREAM.CREATE.OTHER",
+    ]
+    if role == "operator":
+        writes += [
+            subjects.mark(OURS, SOURCE),
+            subjects.lease(0),
+            f"$JS.API.STREAM.MSG.GET.{subjects.EVENTS_STREAM}",
+            f"$JS.API.CONSUMER.CREATE.{subjects.EVENTS_STREAM}.spy",
+            f"$JS.ACK.{subjects.EVENTS_STREAM}.spy.1.1.1.1.0",
+        ]
+    for subject in writes:
+        await violates(guarded, role, client.publish(subject, b""), subject)
+    for subject in (">", f"{subjects.EVENTS_PREFIX}.>", "_INBOX.>", "$JS.>"):
+        await violates(guarded, role, client.subscribe(subject), subject)
+
+
+async def test_stranger_is_not_let_in(guarded: Guarded) -> None:
+    """Without a key nobody is anybody, certificate or not."""
+    heard: list[str] = []
+    tls = guarded.authority.issue("nobody")
+    connecting = asyncio.create_task(connect(guarded.url, name="nobody", tls=tls, on_event=heard.append))
+    await until(lambda: bool(heard), "a refusal")
+    connecting.cancel()
+    await asyncio.gather(connecting, return_exceptions=True)
+    assert "credentials" in json.dumps(heard)
