@@ -48,6 +48,7 @@ class Feedback:
         self._on_stored = on_stored
         self._rewound: dict[str, tuple[int, float]] = {}
         self._uplink: Uplink | None = None
+        self._links = 0
         self._site = ""
 
     def listen(self, uplink: Uplink, site: str) -> None:
@@ -121,10 +122,25 @@ class Feedback:
         while True:
             await asyncio.sleep(SILENCE_PERIOD_S)
             now_s = time.monotonic()
+            if self._uplink is not None and self._uplink.links != self._links:
+                self._links = self._uplink.links
+                self.doubt()
             for subject in self.unheard(now_s):
                 if self._uplink is not None:
                     await self._uplink.recall(subject)
             self.look_for_silence(now_s)
+
+    def doubt(self) -> None:
+        """The link is a new one: whoever waits for the store's word asks whether the stream still has what it acknowledged.
+
+        Without this, what a broker lost of a source that has nothing more to say would be missed only by `look_for_silence`.
+        """
+        for lane in self._tail.lanes.values():
+            if lane.source.doubt():
+                self._shipper.offer(lane, time.monotonic_ns())
+        for file_lane in self._uploader.lanes.values():
+            if file_lane.outstanding:
+                file_lane.start_again()
 
     def unheard(self, now_s: float) -> list[str]:
         """The subjects whose newest mark may have been said while nobody here could hear it."""

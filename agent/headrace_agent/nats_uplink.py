@@ -64,6 +64,7 @@ class NatsUplink:
         self._numbers = itertools.count()
         self._inbox = ""
         self._recalled = ""
+        self.links = 0
 
     @property
     def connected(self) -> bool:
@@ -140,6 +141,7 @@ class NatsUplink:
     def _look(self) -> None:
         client = self._client
         if client is not None and client.is_connected:
+            self.links += not self._up.is_set()
             self._up.set()
             return
         self._up.clear()

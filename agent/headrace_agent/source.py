@@ -152,6 +152,19 @@ class Source:
         """A trainer waits for everything that is committed now."""
         self.flush_to = self.end if self.stored < self.end else None
 
+    def doubt(self) -> bool:
+        """The stream may have lost what it had acknowledged. Whether there is something to ask the store about.
+
+        Asking is a frame without bytes behind all that was sent: it stands above a gap if any of that is gone, and is answered
+        with the newest mark if all of it is stored.
+        """
+        if not self.outstanding:
+            return False
+        self.asked_to_flush()
+        if self.death is Death.TOLD:
+            self.death = Death.PROVEN
+        return True
+
     def acknowledged(self, flight: Flight) -> bool:
         """The stream has a frame. Whether what it has without a gap grew."""
         if flight.label == DEAD_LABEL and self.death is Death.TELLING:

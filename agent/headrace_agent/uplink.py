@@ -59,6 +59,10 @@ class Uplink(Protocol):
         """Whether publishing makes sense now."""
 
     @property
+    def links(self) -> int:
+        """How many links there have been. A new one may lead to a broker that has lost what it had acknowledged."""
+
+    @property
     def message_bytes_max(self) -> int:
         """The largest message that the broker takes."""
 

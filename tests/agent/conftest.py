@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -16,9 +18,10 @@ from headrace_agent.agent import Agent
 from headrace_agent.gpus import NoGpus
 from headrace_agent.settings import AgentSettings
 from headrace_proto.events import Kind
-from headrace_proto.home import Home
+from headrace_proto.home import FOLDER_MODE, Home
 from headrace_proto.ids import random_id
 from headrace_proto.journal import JournalWriter, SourceFacts
+from headrace_proto.spool import SpoolFacts, write_facts
 
 PROJECT = "tests/agent"
 Serve = Callable[..., AbstractAsyncContextManager[Agent]]
@@ -57,6 +60,17 @@ def journal_bytes(home: Home, source: str) -> bytes:
         return reader.raw(reader.oldest, reader.end)
     finally:
         reader.close()
+
+
+def spool(home: Home, source: str, number: int, data: bytes, *, sha256: str | None = None) -> str:
+    """Put a file into a spool as a trainer does; its name."""
+    name = f"{number:06d}-{os.urandom(4).hex()}"
+    folder = Path(home.spool(source))
+    folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
+    write_facts(str(folder / name), SpoolFacts(len(data), sha256 or hashlib.sha256(data).hexdigest()))
+    (folder / f".{name}").write_bytes(data)
+    (folder / f".{name}").rename(folder / name)
+    return name
 
 
 @pytest.fixture

@@ -13,25 +13,14 @@ from headrace.service.nats_server import NatsServer
 from headrace_agent.spoolfile import REFUSED_SUFFIX
 from headrace_proto import subjects
 from headrace_proto.events import Outcome
-from headrace_proto.home import FOLDER_MODE, Home
+from headrace_proto.home import Home
 from headrace_proto.limits import CHUNK_BYTES, MIB
 from headrace_proto.spool import COMPANION_SUFFIX, SpoolFacts, is_spool_file, read_facts, write_facts
 from headrace_proto.status import read_status
-from tests.agent.conftest import Serve, log_points, new_writer
+from tests.agent.conftest import Serve, log_points, new_writer, spool
 from tests.agent.far_end import FarEnd
 from tests.agent.process import AgentProcess
 from tests.waiting import until
-
-
-def spool(home: Home, source: str, number: int, data: bytes, *, sha256: str | None = None) -> str:
-    """Put a file into a spool as a trainer does; its name."""
-    name = f"{number:06d}-{os.urandom(4).hex()}"
-    folder = Path(home.spool(source))
-    folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
-    write_facts(str(folder / name), SpoolFacts(len(data), sha256 or hashlib.sha256(data).hexdigest()))
-    (folder / f".{name}").write_bytes(data)
-    (folder / f".{name}").rename(folder / name)
-    return name
 
 
 @pytest.fixture

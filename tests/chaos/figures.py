@@ -18,11 +18,13 @@ class Counters:
         self._past: Counter[str] = Counter()
         self._now: Counter[str] = Counter()
 
-    def look(self) -> None:
-        """Read the counters, if the part answers."""
+    def look(self) -> bool:
+        """Read the counters. Whether the part answered."""
         page = f"http://127.0.0.1:{self.port}/metrics"
         with suppress(OSError), urllib.request.urlopen(page, timeout=TIMEOUT_S) as answer:
             self._now = Counter(dict(_counters(answer.read().decode())))
+            return True
+        return False
 
     def died(self) -> None:
         """The part counts from zero again."""

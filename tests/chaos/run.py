@@ -9,7 +9,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -17,18 +17,21 @@ from threading import Event
 from typing import Final, NamedTuple
 
 from headrace.service.ports import free_port
-from tests.chaos import broker_losses
+from headrace_proto import subjects
 from tests.chaos.account import account_for
 from tests.chaos.figures import Counters
 from tests.chaos.links import Links
 from tests.chaos.oracle import PROJECT, Findings, judge
 from tests.chaos.producers import Producer
 from tests.chaos.schedule import AGENT, BROKER, COLLECTORS, KILLS, LINKS, TRAINERS, Fault, schedule
+from tests.faults.broker import roll_back, wipe
 from tests.path.stack import Stack
+from tests.waiting import wait_until
 
 LOOK_S: Final = 0.25
 DRAIN_S: Final = 120.0
 FRESH_EVENTS: Final = 1_000
+STREAMS: Final = (subjects.EVENTS_STREAM, subjects.FILES_STREAM, subjects.MARKS_STREAM, subjects.LEASES_STREAM)
 
 
 class Plan(NamedTuple):
@@ -88,6 +91,8 @@ class Chaos:
             self._stack.nats.start()
             for name in LINKS:
                 self._start(name)
+            for name in LINKS:
+                wait_until(self._counters[name].look, f"the {name} is up")
             for name in TRAINERS:
                 self._start(name)
             self._make_faults()
@@ -150,18 +155,22 @@ class Chaos:
         elif target == BROKER:
             self._stack.nats.kill()
             if fault.what != "kill":
-                lose = (
-                    broker_losses.lose_all
-                    if fault.what == "lose all"
-                    else lambda server: broker_losses.lose_newest(server, self._dice)
-                )
-                lost = lose(self._stack.nats)
-                self._tell(f"the broker lost {lost:,} bytes ({fault.what})")
+                self._lose(fault.what)
         else:
             self._counters[target].look()
             self._stack.kill(target)
             self._counters[target].died()
         return lambda: self._start(target)
+
+    def _lose(self, what: str) -> None:
+        """What the broker, which is down, had acknowledged: all of it, or the newest of some streams, events always among them."""
+        if what == "lose all":
+            wipe(self._stack.nats)
+            return
+        for stream in STREAMS:
+            if stream == subjects.EVENTS_STREAM or self._dice.random() < 0.5:
+                with suppress(ValueError):  # it has no block yet
+                    roll_back(self._stack.nats, stream, self._dice.uniform(0.5, 0.99))
 
     def _signal(self, target: str, number: signal.Signals) -> None:
         if target in TRAINERS:

@@ -26,6 +26,15 @@ def test_nothing_is_lost_or_doubled_whatever_is_killed_stopped_or_cut_off(tmp_pa
     assert report.findings.stored >= report.returned > 0
 
 
+@pytest.mark.timeout(400)
+def test_what_the_broker_loses_is_healed_from_the_journals(tmp_path: Path) -> None:
+    """The same, and the broker loses again and again what it had acknowledged: the store has every returned call once."""
+    report = Chaos(tmp_path, Plan(FAULTS_S, SEED, lossy=True, mean_s=MEAN_S, per_s=12_000), print).run()
+    assert any(kind.what in fault for kind in LOSSY for fault in report.faults)
+    assert not report.findings.sentences, "\n".join(report.findings.sentences)
+    assert report.findings.stored >= report.returned > 0
+
+
 def test_a_schedule_is_a_function_of_its_seed() -> None:
     """The same seed gives the same faults, no part is given a second one before its first is over, and enough are kills."""
     faults = schedule(SEED, 600, 2.0)
