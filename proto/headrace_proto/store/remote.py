@@ -6,7 +6,13 @@ How each promise of `Store` is kept
   probe of two creates in a row would not notice.
 - S3 answers a racing create with 409 as well as 412. 409 decides nothing: the same create is sent again.
 - Listings and instances are not cached: s3fs would show another process's first commit for ever and never its second.
-- Every failure of a client library becomes an `OSError`; botocore's for an unreachable endpoint is none.
+- Every failure of a client library becomes an `OSError`; botocore's for an unreachable endpoint is none, and neither is
+  aiohttp's for a body that ends in the middle. `FileNotFoundError` stands for an absent object only: a writer that meets one
+  has lost its bucket or its upload.
+- A store that does not answer is given up in bounded time. s3fs tries again around botocore, which tries again itself: 5 x 5
+  times for a write and 5 x 5 x 5 for a read (one connection that was always reset: 250 requests in 179 s; a silent one, at
+  15 s each: half an hour). Whoever calls has work to do meanwhile and tries again itself.
+- `read` is one request. s3fs looks for the size first and then fetches large objects in ranges, which may be of two versions.
 """
 
 from __future__ import annotations
@@ -41,6 +47,10 @@ _STREAM_BLOCK_BYTES: Final = 16 * MIB
 _READ_BLOCK_BYTES: Final = 1 * MIB
 """Read ahead in an open object. s3fs' own 50 MiB would fetch a whole part for its footer."""
 _DELETE_THREADS: Final = 16
+_S3_TRIES: Final = 2
+"""Of s3fs, around the 5 of botocore (AWS_MAX_ATTEMPTS, AWS_RETRY_MODE): one more for a body that broke, which only s3fs sees."""
+_S3_READ: Final = {"max_concurrency": 1}
+"""Makes s3fs read an object by one GET."""
 
 
 def open_remote(url: str) -> FsspecStore:
@@ -66,6 +76,9 @@ class FsspecStore:
         self._fs: Final = file_system
         self._root: Final = root.rstrip("/")
         self._creates: Final = _can_create(file_system)
+        self._read_options: Final[dict[str, Any]] = _S3_READ if _is_s3(file_system) else {}
+        if _is_s3(file_system):
+            file_system.retries = _S3_TRIES
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.url!r})"
@@ -76,7 +89,7 @@ class FsspecStore:
         target = self._target(path)
         for attempt in range(1, _CONFLICT_ATTEMPTS + 1):
             try:
-                with _os_errors(path):
+                with _os_errors(path, writing=True):
                     self._fs.pipe_file(target, data, mode="create")
                 return True
             except FileExistsError:
@@ -92,18 +105,18 @@ class FsspecStore:
 
     def put(self, path: str, data: bytes) -> None:
         """Make or replace the object."""
-        with _os_errors(path):
+        with _os_errors(path, writing=True):
             self._fs.pipe_file(self._target(path), data)
 
     def put_stream(self, path: str, blocks: Iterable[bytes]) -> None:
         """Make or replace the object by a multi-part upload, which shows nothing until it is complete."""
-        with _os_errors(path):
+        with _os_errors(path, writing=True):
             file = self._fs.open(self._target(path), "wb", block_size=_STREAM_BLOCK_BYTES, autocommit=False)
         try:
             for block in blocks:  # what this raises is the caller's own and passes unchanged
-                with _os_errors(path):
+                with _os_errors(path, writing=True):
                     file.write(block)
-            with _os_errors(path):
+            with _os_errors(path, writing=True):
                 file.close()
                 file.commit()
         except BaseException:
@@ -115,12 +128,14 @@ class FsspecStore:
     def read(self, path: str) -> bytes:
         """The object's bytes."""
         with _os_errors(path):
-            return cast("bytes", self._fs.cat_file(self._target(path)))
+            return cast("bytes", self._fs.cat_file(self._target(path), **self._read_options))
 
     def open(self, path: str) -> BinaryIO:
         """The object, open for reading in blocks."""
         with _os_errors(path):
-            return cast("BinaryIO", self._fs.open(self._target(path), "rb", block_size=_READ_BLOCK_BYTES))
+            return cast(
+                "BinaryIO", _Object(path, self._fs.open(self._target(path), "rb", block_size=_READ_BLOCK_BYTES))
+            )
 
     def names(self, folder: str) -> list[str]:
         """The sorted names below the prefix, up to the next '/'."""
@@ -214,6 +229,48 @@ class MemoryStore(FsspecStore):
         return io.BytesIO(self.read(path))
 
 
+class _Object(io.RawIOBase):
+    """An open object whose failures are `OSError`s, too."""
+
+    def __init__(self, path: str, file: Any) -> None:
+        self._path: Final = path
+        self._file: Final = file
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        with _os_errors(self._path):
+            return cast("bytes", self._file.read(-1 if size is None else size))
+
+    def readall(self) -> bytes:
+        return self.read()
+
+    def readinto(self, buffer: Any, /) -> int:
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        return int(self._file.seek(offset, whence))
+
+    def tell(self) -> int:
+        return int(self._file.tell())
+
+    def close(self) -> None:
+        if not self.closed:
+            self._file.close()
+        super().close()
+
+
+def _is_s3(file_system: Any) -> bool:
+    protocol = file_system.protocol
+    return "s3" in ((protocol,) if isinstance(protocol, str) else protocol)
+
+
 def _can_create(file_system: Any) -> bool:
     """Whether the class has a mode "create" of its own; what it inherits looks first and writes then."""
     method = getattr(file_system, "_pipe_file", file_system.pipe_file)
@@ -222,10 +279,14 @@ def _can_create(file_system: Any) -> bool:
 
 
 @contextmanager
-def _os_errors(path: str) -> Iterator[None]:
+def _os_errors(path: str, *, writing: bool = False) -> Iterator[None]:
     """Let a client library's own exceptions out as `OSError`, with the library's as its cause."""
     try:
         yield
+    except FileNotFoundError as error:
+        if not writing:
+            raise
+        raise OSError(EIO, f"the bucket, or an upload in it, is gone: {error}", path) from error
     except (OSError, ValueError, TypeError, MemoryError):
         raise
     except Exception as error:

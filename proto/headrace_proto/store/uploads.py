@@ -104,9 +104,13 @@ class Upload:
             del self._gathered[:length]
             self.offset += length
             return
-        held = self._stored_offset()
-        if held < self.offset:  # another collector has removed the pieces: these bytes have nothing before them
+        there = self._store.size(self._piece(self.offset))
+        if there is None:  # another collector has removed the pieces: these bytes have nothing before them
             self._gathered.clear()
+            self.offset = self._stored_offset()
+            return
+        # asked of the piece itself: a listing that is not fresh would have this write be tried for ever
+        held = max(self.offset + there, self._stored_offset())
         del self._gathered[: held - self.offset]
         self.offset = held
 

@@ -14,12 +14,13 @@ import pytest
 
 from headrace_proto.errors import InvalidName
 from headrace_proto.store.backend import open_store
-from tests.proto.store_base.faults import FaultyStore
+from tests.proto.store_base.faults import FaultyStore, History, seeded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from headrace_proto.store.backend import Store
+    from tests.proto.store_base.faults import Fault
 
 MIB = 1024 * 1024
 
@@ -207,17 +208,113 @@ class StoreContract:
             with pytest.raises(InvalidName):
                 store.names(path)
 
-    def test_a_lost_answer_looks_like_exists(self, store: Store) -> None:
-        """A create whose answer is lost has made the object: the second try says False and the nonce inside is ours."""
-        faulty = FaultyStore(store, {0: "before", 1: "after"})
-        for _ in range(2):
-            with pytest.raises(TimeoutError):
-                faulty.create("commits/1", b"nonce 1")
-        assert not faulty.create("commits/1", b"nonce 1")
-        assert faulty.read("commits/1") == b"nonce 1"
-
     def test_a_url_opens_the_same_store_again(self, store: Store) -> None:
         """`url` is what `open_store` takes, and `url_of` begins with it."""
         store.put("a", b"1")
         assert open_store(store.url, writable=False).read("a") == b"1"
         assert store.url_of("a/b") == f"{store.url}/a/b"
+
+    # -- Through faults -------------------------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize("fault", ["before", "after", "late"])
+    def test_a_create_that_fails_has_happened_or_not(self, store: Store, fault: Fault) -> None:
+        """Whoever was not answered looks again, and finds its own nonce or makes the object: once, whoever comes between."""
+        faulty = FaultyStore(store, {0: fault})
+        with pytest.raises(TimeoutError):
+            faulty.create("commits/1", b"nonce 1")
+        made = faulty.create("commits/1", b"nonce 1")
+        assert made is (fault == "before")
+        assert faulty.read("commits/1") == b"nonce 1"
+        assert not store.create("commits/1", b"nonce 2")
+        assert store.read("commits/1") == b"nonce 1"
+
+    def test_creates_that_race_and_fail_have_one_winner(self, url: str) -> None:
+        """Of 6 clients whose every call may fail, all of whom insist, each object has one winner's bytes for ever."""
+        clients = [FaultyStore(open_store(url), plan=seeded(n, 0.4)) for n in range(6)]
+        gate = threading.Barrier(len(clients))
+
+        def insist(number: int) -> list[bytes]:
+            seen = []
+            for round_ in range(4):
+                gate.wait()
+                path, own = f"commits/{round_}", b"writer %d" % number
+                while True:
+                    try:
+                        clients[number].create(path, own)
+                        seen.append(clients[number].read(path))
+                        break
+                    except (TimeoutError, ConnectionResetError):
+                        continue
+            return seen
+
+        with ThreadPoolExecutor(len(clients)) as pool:
+            seen = list(pool.map(insist, range(len(clients))))
+        for client in clients:
+            client.heal()  # what was late arrives now, and finds the object there
+        fresh = open_store(url, writable=False)
+        assert {tuple(own) for own in seen} == {tuple(fresh.read(f"commits/{round_}") for round_ in range(4))}
+
+    def test_a_put_that_fails_left_the_old_or_the_new(self, store: Store) -> None:
+        """A put without an answer has replaced the object, or has not, and never in part; the next put mends it."""
+        store.put("document", b"old")
+        faulty = FaultyStore(store, {0: "before", 1: "after"})
+        for expected in (b"old", b"new"):
+            with pytest.raises(TimeoutError):
+                faulty.put("document", b"new")
+            assert store.read("document") == expected
+        faulty.put("document", b"newer")
+        assert store.read("document") == b"newer"
+
+    def test_a_stream_torn_on_its_way_shows_nothing(self, store: Store) -> None:
+        """An upload that breaks in the middle of a block leaves no object, leaves the old one, and does not stand in the way."""
+        store.put("kept", b"old")
+        blocks = [bytes([n]) * MIB for n in range(3)]
+        for path in ("kept", "new"):
+            faulty = FaultyStore(store, {0: "torn", 1: "before", 2: "after"})
+            with pytest.raises(ConnectionResetError):
+                faulty.put_stream(path, blocks)
+            with pytest.raises(TimeoutError):
+                faulty.put_stream(path, blocks)
+            assert (store.read("kept"), store.size("new")) == (b"old", None) or path == "new"
+            assert store.size(path) == (3 if path == "kept" else None)
+            with pytest.raises(TimeoutError):
+                faulty.put_stream(path, blocks)
+            assert store.read(path) == b"".join(blocks)
+
+    def test_a_delete_that_fails_can_be_repeated(self, store: Store) -> None:
+        """A delete without an answer is given again: what is gone already is no failure."""
+        for fault in ("before", "after"):
+            store.put("parts/1", b"1")
+            faulty = FaultyStore(store, {0: fault})
+            with pytest.raises(TimeoutError):
+                faulty.delete(["parts/1"])
+            faulty.delete(["parts/1"])
+            assert store.size("parts/1") is None
+
+    def test_a_slow_reader_holds_up_nobody(self, store: Store) -> None:
+        """While one client's read of a large object hangs, others create, replace, list and delete, that object too."""
+        store.put("large", bytes(MIB))
+        slow = store.open("large")
+        slow.read(10)
+        assert store.create("new", b"1")
+        store.put("large", b"replaced")
+        assert "new" in store.names("")
+        store.delete(["large"])
+        slow.close()
+        assert store.size("large") is None
+
+    def test_a_stale_listing_is_put_right_by_asking(self, store: Store) -> None:
+        """A listing that lacks what is new, or shows what is gone: size and read tell the truth of each name."""
+        faulty = FaultyStore(store, history=History())
+        for number in range(2):
+            faulty.create(f"commits/{number}", b"1")
+        faulty.delete(["commits/0"])
+        faulty.plan = lambda call: "stale" if call.method == "names" else None
+        assert faulty.names("commits") == []
+        assert (faulty.size("commits/0"), faulty.size("commits/1")) == (None, 1)
+        faulty.create("commits/2", b"1")
+        faulty.create("commits/3", b"1")
+        assert faulty.names("commits") == ["0", "1"]
+        with pytest.raises(FileNotFoundError):
+            faulty.read("commits/0")
+        assert not faulty.create("commits/1", b"2")

@@ -16,7 +16,7 @@ from headrace_proto.errors import InvalidName
 from headrace_proto.store import layout, uploads
 from headrace_proto.store.backend import open_store
 from headrace_proto.store.uploads import Upload
-from tests.proto.store_base.faults import FaultyStore
+from tests.proto.store_base.faults import FaultyStore, History
 
 if TYPE_CHECKING:
     from headrace_proto.store.backend import Store
@@ -175,6 +175,23 @@ def test_two_collectors_and_lost_answers(
         assert last.complete
         assert last.finish(TARGET) == ""
         assert store.read(TARGET) == DATA
+
+
+def test_a_listing_that_lacks_the_newest_piece_stops_nobody(store: Store) -> None:
+    """A collector whose listing is a moment old finds its piece there, asks that piece how long it is, and goes on."""
+    history = History()
+    faulty = FaultyStore(store, history=history)
+    first, second = _upload(FaultyStore(store, history=history)), _upload(faulty)
+    first.add(0, DATA[:2500])
+    first.flush()
+    faulty.plan = lambda call: "stale" if call.method == "names" else None
+    second.add(0, DATA[:2500])
+    second.flush()
+    assert second.offset == 2500
+    faulty.heal()
+    _send(second)
+    assert second.finish(TARGET) == ""
+    assert store.read(TARGET) == DATA
 
 
 def test_names_that_lead_elsewhere_are_refused(store: Store) -> None:
