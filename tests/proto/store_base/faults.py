@@ -97,7 +97,7 @@ class FaultyStore:
     plan: Plan | None = None
     history: History | None = None
     writes: int = 0
-    calls: int = 0
+    called: int = 0
     failed: list[tuple[Call, Fault]] = field(default_factory=list)
     """What went wrong so far: shown when a test of a seed fails."""
     on_names: Callable[[str], None] | None = None
@@ -190,8 +190,8 @@ class FaultyStore:
 
     def _fault(self, method: str, path: str) -> Fault | None:
         write = self.writes if method in WRITES else None
-        call = Call(self.calls, write, method, path)
-        self.calls += 1
+        call = Call(self.called, write, method, path)
+        self.called += 1
         fault = self.plan(call) if self.plan is not None else None
         if write is not None:
             self.writes += 1
