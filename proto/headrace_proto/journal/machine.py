@@ -62,18 +62,3 @@ def process_state(pid: int) -> str:
 def _stat_from_state(pid: int) -> list[str]:
     line = _first_line(f"/proc/{pid}/stat")
     return line[line.rfind(")") + 2 :].split()  # the command's name, in parentheses, may hold anything
-
-
-def file_system(path: str) -> str:
-    """The type of the file system that holds `path` ("ext4", "tmpfs", ...); "" when it cannot be known."""
-    try:
-        device = os.stat(path).st_dev
-        with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as file:
-            wanted = f"{os.major(device)}:{os.minor(device)}"
-            for line in file:
-                fields = line.split()
-                if fields[2] == wanted:
-                    return fields[fields.index("-") + 1]
-    except (OSError, ValueError, IndexError):
-        pass
-    return ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final, Protocol
 
 from headrace_proto.home import FILE_MODE, HIDDEN
 from headrace_proto.journal.layout import (
@@ -22,6 +22,22 @@ from headrace_proto.limits import CHECKS_MAX, HEADER_BYTES, PREFAULT_BYTES
 _MADV_POPULATE_WRITE: Final = 23  # linux/mman.h, Linux 5.14; the mmap module does not name it
 
 
+class NoRoom(Exception):
+    """There is no room for an event."""
+
+
+class Numbers(Protocol):
+    """Some of the header's numbers: a view of the map, or what writes them to the file."""
+
+    def __setitem__(self, nth: int, value: int, /) -> None:
+        """Make the `nth` of them `value`."""
+        ...
+
+    def release(self) -> None:
+        """Let go."""
+        ...
+
+
 class Segment:
     """A mapped segment file. `map` takes events; `committed[0]` is the one store that makes them true."""
 
@@ -29,41 +45,54 @@ class Segment:
         "_base",
         "_checks",
         "_closed",
+        "_page",
         "_prefaulted",
-        "_views",
         "committed",
         "descriptor",
         "map",
         "number",
         "size",
     )
+    committed: Numbers
+    _base: Numbers
+    _closed: Numbers
+    _checks: Numbers
 
     def __init__(self, folder: str, number: int, size: int, base: int, header: Header) -> None:
         """Raises `OSError` when the disk has no room; then no file is left behind."""
         path = os.path.join(folder, HIDDEN + segment_name(number))
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         self.descriptor = os.open(path, flags, FILE_MODE)
+        self.number: Final = number
+        self.size: Final = size
+        self._prefaulted = 0
         try:
-            os.posix_fallocate(self.descriptor, 0, size)
+            self._allocate()
             os.pwrite(self.descriptor, encode_head(number, size, base, header), 0)
-            self.map = mmap.mmap(self.descriptor, size)
+            self.map: Any = self._memory()
+            self._open_numbers()
             os.rename(
                 path, os.path.join(folder, segment_name(number))
             )  # a kill in between leaves no segment without a header
         except BaseException:
             os.close(self.descriptor)
-            os.unlink(path)
+            with suppress(OSError):
+                os.unlink(path)
             raise
-        self.number: Final = number
-        self.size: Final = size
-        page = memoryview(self.map)
-        words = page[:HEADER_BYTES].cast("Q")
+
+    def _allocate(self) -> None:
+        os.posix_fallocate(self.descriptor, 0, self.size)
+
+    def _memory(self) -> mmap.mmap:
+        return mmap.mmap(self.descriptor, self.size)
+
+    def _open_numbers(self) -> None:
+        self._page = memoryview(self.map)
+        words = self._page[:HEADER_BYTES].cast("Q")
         self._base = words[BASE_AT // 8 : BASE_AT // 8 + 1]
-        self.committed: memoryview = words[COMMITTED_AT // 8 : COMMITTED_AT // 8 + 1]
+        self.committed = words[COMMITTED_AT // 8 : COMMITTED_AT // 8 + 1]
         self._closed = words[CLOSED_AT // 8 : CLOSED_AT // 8 + 1]
-        self._checks = page[CHECKS_AT : CHECKS_AT + 4 * CHECKS_MAX].cast("I")
-        self._views = (self._base, self.committed, self._closed, self._checks, words, page)
-        self._prefaulted = 0
+        self._checks = self._page[CHECKS_AT : CHECKS_AT + 4 * CHECKS_MAX].cast("I")
 
     def begin(self, base: int) -> None:
         """Put a segment that was made ahead into use: from now on the one before it is finished."""
@@ -92,8 +121,8 @@ class Segment:
 
     def release(self) -> None:
         """Unmap and close. The file stays for the agent."""
-        for view in self._views:
-            view.release()
+        for numbers in (self._base, self.committed, self._closed, self._checks, self._page):
+            numbers.release()
         self.map.close()
         with suppress(OSError):  # a daemon closes all descriptors that it finds; the map does not need this one
             os.close(self.descriptor)

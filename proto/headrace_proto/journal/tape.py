@@ -15,7 +15,7 @@ from contextlib import suppress
 from struct import unpack
 from typing import Any, Final
 
-from headrace_proto import events
+from headrace_proto import events, filesystem
 from headrace_proto.errors import ExperimentStopped, HomeUnusable
 from headrace_proto.events import POINT_WIDTH, Kind, Role, pack
 from headrace_proto.home import FOLDER_MODE, HIDDEN, Home
@@ -23,7 +23,8 @@ from headrace_proto.ids import random_id
 from headrace_proto.journal import lock, machine
 from headrace_proto.journal.guard import SoftLimit
 from headrace_proto.journal.layout import LOCK_NAME, UNSET, Header, SourceFacts, segment_name
-from headrace_proto.journal.segment import Segment
+from headrace_proto.journal.segment import NoRoom, Segment
+from headrace_proto.journal.written import WrittenSegment
 from headrace_proto.limits import (
     CHECK_BYTES,
     CHECKS_MAX,
@@ -40,10 +41,6 @@ _DETAIL_IN_RESERVE: Final = 40
 """Characters of a traceback that surely fit SEGMENT_RESERVE, beside a gap report and a check."""
 
 FirstEvents = Callable[[SourceFacts], Iterable[tuple[Any, ...]]]
-
-
-class NoRoom(Exception):
-    """There is no room for an event, and no new segment can be had."""
 
 
 class Tape:
@@ -84,22 +81,39 @@ class Tape:
         self._unreported = 0
         self._drop_reason = ""
         self._retry_at = 0.0
+        self._failing = False  # the segment could not be written to when it was last tried
         self._next: Segment | None = None
         self._unsynced: list[int] = []
         self._header = self._make_header()
+        self._kind = filesystem.kind_of(self.home.journals)
         hidden = os.path.join(self.home.journals, HIDDEN + self.source)
         try:
             os.mkdir(hidden, FOLDER_MODE)
             self._lock_descriptor = lock.take(os.path.join(hidden, LOCK_NAME))
-            self._use(Segment(hidden, 0, SEGMENT_BYTES_FIRST, 0, self._header), 0)
+            self._use(self._make_segment(hidden, 0, SEGMENT_BYTES_FIRST, 0), 0)
             self._write_first_events()
             os.rename(hidden, self.folder)
-        except OSError as error:
+        except (OSError, NoRoom) as error:
             _remove_folder(hidden)
+            reason = error.strerror if isinstance(error, OSError) else self._drop_reason
             raise HomeUnusable(
-                f"no journal can be made in {self.home.root!r}: {error.strerror}. Free some space, or name another folder with "
+                f"no journal can be made in {self.home.root!r}: {reason}. Free some space, or name another folder with "
                 "home= or HEADRACE_HOME"
             ) from error
+
+    def _make_segment(self, folder: str, number: int, size: int, base: int) -> Segment:
+        if filesystem.can_be_mapped(self._kind):
+            return Segment(folder, number, size, base, self._header)
+        reserve = filesystem.is_network(self._kind)
+        return WrittenSegment(folder, number, size, base, self._header, reserve=reserve, failed=self._write_failed)
+
+    def _write_failed(self, reason: str, at: int | None) -> None:
+        """A segment could not be written to. Nothing more is tried for RETRY_S: a server that is gone may keep each try waiting."""
+        if at is not None:
+            self._at = at
+        self._drop_reason, self._retry_at = reason, time.monotonic() + RETRY_S
+        self._failing = True
+        self._limit[0] = 0
 
     def _make_header(self) -> Header:
         facts = self.facts
@@ -166,21 +180,28 @@ class Tape:
         self._limit[0] = 0
         self._retry_at = 0.0
 
-    def _finish(self, outcome: str, detail: str | None) -> None:
-        """Write the closing record, into the reserve if nowhere else, and let go."""
-        self._report_gap()
-        try:
-            self._write(pack(Kind.CLOSED, time.time_ns(), outcome, detail))
-        except NoRoom:
-            self._append(pack(Kind.CLOSED, time.time_ns(), outcome, detail and detail[-_DETAIL_IN_RESERVE:]))
-        self._check()
+    def _finish(self, outcome: str, detail: str | None) -> bool:
+        """Write the closing record, into the reserve if nowhere else, and let go.
+
+        False when it cannot be written even there (copy-on-write reserves nothing): then the journal ends as after a kill.
+        """
+        whole = False
+        with suppress(NoRoom):
+            self._report_gap()
+            try:
+                self._write(pack(Kind.CLOSED, time.time_ns(), outcome, detail))
+            except NoRoom:
+                self._append(pack(Kind.CLOSED, time.time_ns(), outcome, detail and detail[-_DETAIL_IN_RESERVE:]))
+            self._check()
+            self._segment.mark_closed()
+            whole = True
         self._leave_segment()
-        self._segment.mark_closed()
         self.closed = True
         self._let_go()
         if self._next is not None:
             with suppress(OSError):  # it holds nothing, and goes with the folder
                 os.unlink(os.path.join(self.folder, segment_name(self._next.number)))
+        return whole
 
     # -- Writing ---------------------------------------------------------------------------------------------------------
 
@@ -203,8 +224,8 @@ class Tape:
             return
         with memoryview(self._map) as view:
             crc = crc32(view[self._checked : at])
-        self._segment.index_check(self._checks, at)
         self._append(events.pack_check(crc, self._header.nonce, self.position))
+        self._segment.index_check(self._checks, at)  # behind it: the index never names a place where there may be none
         self._checks += 1
         self._checked = self._at
 
@@ -216,6 +237,10 @@ class Tape:
             )
         if self._pid != os.getpid():
             self._become_child()
+        if self._failing:
+            if time.monotonic() < self._retry_at:
+                raise NoRoom
+            self._failing = False
         if self._at - self._checked >= CHECK_BYTES:
             self._check()
         if self._at + size > self._hard or self._checks >= CHECKS_MAX - 2:
@@ -236,9 +261,9 @@ class Tape:
             raise NoRoom
         self._check()
         position, old, new = self.position, self._segment, self._next
+        new.begin(position)
         self._next = None
         self._leave_segment()
-        new.begin(position)
         self._unsynced.append(old.number)
         self._use(new, position)
         old.release()
@@ -268,9 +293,9 @@ class Tape:
             self._drop_reason, self._retry_at = "quota", now + RETRY_S
             return
         number = self._segment.number + 1
-        size = SEGMENT_BYTES_FIRST if machine.file_system(self.folder) == "tmpfs" else SEGMENT_BYTES
+        small = self._kind == "tmpfs" or not filesystem.can_be_mapped(self._kind)
         try:
-            self._next = Segment(self.folder, number, size, UNSET, self._header)
+            self._next = self._make_segment(self.folder, number, SEGMENT_BYTES_FIRST if small else SEGMENT_BYTES, UNSET)
         except OSError as error:
             self._drop_reason, self._retry_at = error.strerror or "disk", now + RETRY_S
 

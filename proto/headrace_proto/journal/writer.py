@@ -51,7 +51,8 @@ from headrace_proto.home import Home
 from headrace_proto.journal import forks, reentry
 from headrace_proto.journal.layout import SourceFacts, segment_name
 from headrace_proto.journal.refusal import point_refusal, row_refusal
-from headrace_proto.journal.tape import FirstEvents, NoRoom, Tape
+from headrace_proto.journal.segment import NoRoom
+from headrace_proto.journal.tape import FirstEvents, Tape
 from headrace_proto.journal.vocabulary import Vocabulary
 from headrace_proto.limits import EVENT_BYTES_MAX, TRACEBACK_BYTES_MAX
 from headrace_proto.warning import warn
@@ -319,11 +320,14 @@ class JournalWriter(Tape):
         """End this source. `detail` is a traceback, of which the end is kept. Does nothing the second time, or in a child."""
         if not self._acquire(False) and not self._wait_for_lock():
             return
+        whole = True
         try:
             if not self.closed and self._pid == os.getpid():
-                self._finish(outcome, detail[-TRACEBACK_BYTES_MAX:] if detail else None)
+                whole = self._finish(outcome, detail[-TRACEBACK_BYTES_MAX:] if detail else None)
         finally:
             self._release()
+        if not whole:
+            warn(f"experiment {self.experiment} could not be closed: {self._drop_reason}. It will be shown as failed.")
         if self._second is not None:
             self._second.close(outcome, detail)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,16 @@ from headrace_proto.home import Home
 from headrace_proto.journal import Damage, JournalReader
 
 SECOND_NS = 1_000_000_000
+
+
+def lies_on(kind: str) -> Callable[[str], str]:
+    """`filesystem.kind_of`, for a machine on which every folder lies on a file system of this kind."""
+    return lambda path: kind
+
+
+def script_on(kind: str, script: str) -> str:
+    """`script`, for a process on such a machine."""
+    return f"from headrace_proto import filesystem\nfilesystem.kind_of = lambda path: {kind!r}\n{script}"
 
 
 class Clock:

@@ -20,6 +20,7 @@ from headrace_proto.limits import CHECK_BYTES, EVENT_BYTES_MAX, HEADER_BYTES, SE
 from .reading import Clock, decode, read_all, settle
 
 EXPERIMENT = ids.derived_id("a/b", "damage tests")
+pytestmark = pytest.mark.usefixtures("kind")
 POINTS = 400
 
 

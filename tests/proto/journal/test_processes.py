@@ -23,9 +23,10 @@ from headrace_proto.events import Kind, Outcome
 from headrace_proto.home import Home
 from headrace_proto.journal import JournalReader, JournalWriter, lock, machine
 
-from .reading import Clock, events_of, points_of, settle, sources
+from .reading import Clock, events_of, points_of, script_on, settle, sources
 
 EXPERIMENT = ids.derived_id("a/b", "process tests")
+pytestmark = pytest.mark.usefixtures("kind")
 
 TRAINER = """
 import mmap, struct, sys
@@ -49,13 +50,15 @@ def home(tmp_path: Path) -> Home:
     return Home(tmp_path / "home")
 
 
-def test_every_returned_call_survives_sigkill(home: Home, tmp_path: Path) -> None:
+def test_every_returned_call_survives_sigkill(home: Home, tmp_path: Path, kind: str) -> None:
     """Killed at full speed at a random moment, twelve times: each event whose call had returned is read back, once, in order."""
     counter = tmp_path / "counter"
     random_bytes = random.Random(20261121)
     for _ in range(12):
         counter.write_bytes(b"\0" * mmap.PAGESIZE)
-        trainer = subprocess.Popen([sys.executable, "-c", TRAINER, home.root, EXPERIMENT, str(counter)])
+        trainer = subprocess.Popen(
+            [sys.executable, "-c", script_on(kind, TRAINER), home.root, EXPERIMENT, str(counter)]
+        )
         wanted = random_bytes.randrange(1, 120_000)
         while (returned := struct.unpack_from("<Q", counter.read_bytes())[0]) < wanted:
             assert trainer.poll() is None
@@ -219,14 +222,14 @@ def test_an_exception_between_lock_and_try_does_not_lock_for_ever(home: Home, mo
     assert points_of(home, writer.source) == [(1.0, 1.0), (2.0, 1.0)]
 
 
-def test_a_full_file_system_never_raises_and_never_kills(home: Home) -> None:
+def test_a_full_file_system_never_raises_and_never_kills(home: Home, kind: str) -> None:
     """Under RLIMIT_FSIZE (EFBIG, as ENOSPC) calls return, count what they drop, and the gap is in the journal."""
     script = """
 import resource, sys, warnings
 from headrace_proto.home import Home
 from headrace_proto.journal import JournalWriter
 writer = JournalWriter(Home(sys.argv[1]), "a/b", sys.argv[2])
-resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, resource.RLIM_INFINITY))
+resource.setrlimit(resource.RLIMIT_FSIZE, ((1 << 20) - 1, resource.RLIM_INFINITY))  # no second segment
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     for i in range(100_000):
@@ -236,7 +239,10 @@ writer.close("succeeded")
 print(writer.dropped)
 """
     done = subprocess.run(
-        [sys.executable, "-c", script, home.root, EXPERIMENT], check=True, capture_output=True, text=True
+        [sys.executable, "-c", script_on(kind, script), home.root, EXPERIMENT],
+        check=True,
+        capture_output=True,
+        text=True,
     )
     (source,) = sources(home)
     events = events_of(home, source)
@@ -253,7 +259,7 @@ def test_warnings_as_errors_do_not_reach_training(home: Home, capsys: pytest.Cap
     assert issubclass(TelemetryWarning, UserWarning)
 
 
-def test_the_lock_says_whether_the_writer_lives(home: Home, tmp_path: Path) -> None:
+def test_the_lock_says_whether_the_writer_lives(home: Home, kind: str) -> None:
     """It is held while the trainer runs, free after SIGKILL even with a forked child alive, and reading frees nothing."""
     script = """
 import os, signal, sys, time
@@ -269,7 +275,10 @@ print(os.getpid(), flush=True)
 signal.pause()
 """
     trainer = subprocess.Popen(
-        [sys.executable, "-c", script, home.root, EXPERIMENT], stdout=subprocess.PIPE, text=True, start_new_session=True
+        [sys.executable, "-c", script_on(kind, script), home.root, EXPERIMENT],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     assert trainer.stdout is not None
     try:

@@ -27,6 +27,7 @@ from headrace_proto.limits import EVENT_BYTES_MAX, SCHEMAS_MAX, SEGMENT_BYTES_FI
 from .reading import events_of, points_of, settle, sources
 
 EXPERIMENT = ids.derived_id("a/b", "journal tests")
+pytestmark = pytest.mark.usefixtures("kind")
 
 
 @pytest.fixture
