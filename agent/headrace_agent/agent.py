@@ -138,6 +138,7 @@ class Agent:
         wanted = {lane: lane.source.end for lane in self.tail.lanes.values()}
         for lane in wanted:
             lane.hurry = True
+        self.tail.rouse(lambda _: True)
         while time.monotonic() < give_up_s:
             self.tail.look(time.monotonic_ns(), discover=False)
             if all(lane.source.window.acked >= end for lane, end in wanted.items()):

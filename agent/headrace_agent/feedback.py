@@ -12,10 +12,12 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from headrace_agent.lane import SourceLane
 from headrace_agent.marks import StoreBinding, supersedes
 from headrace_agent.metrics import Metrics
+from headrace_agent.patience import Patience
 from headrace_agent.ship import Shipper
-from headrace_agent.source import Source
+from headrace_agent.source import Death, Source
 from headrace_agent.tail import Tail
 from headrace_agent.uplink import Uplink
 from headrace_agent.upload import Uploader
@@ -50,6 +52,8 @@ class Feedback:
         self._uplink: Uplink | None = None
         self._links = 0
         self._site = ""
+        self._curious: set[str] = set()
+        self._impatient: set[str] = set()
 
     def listen(self, uplink: Uplink, site: str) -> None:
         """Subscribe to what is said to this site."""
@@ -144,12 +148,10 @@ class Feedback:
 
     def unheard(self, now_s: float) -> list[str]:
         """The subjects whose newest mark may have been said while nobody here could hear it."""
-        found = []
-        for lane in self._tail.lanes.values():
-            source = lane.source
-            interval_s = source.mark.interval_s if source.mark else 1.0
-            if source.curiosity.exhausted(now_s, source.stored, outstanding=source.outstanding, interval_s=interval_s):
-                found.append(subjects.mark(self._site, source.id))
+        found = [
+            subjects.mark(self._site, lane.source.id)
+            for lane in self._owed(self._curious, now_s, lambda source: source.curiosity)
+        ]
         for (source_id, file), file_lane in self._uploader.lanes.items():
             if file_lane.curiosity.exhausted(now_s, file_lane.stored, outstanding=file_lane.outstanding):
                 found.append(subjects.mark(self._site, source_id, file))
@@ -157,11 +159,29 @@ class Feedback:
 
     def look_for_silence(self, now_s: float) -> None:
         """The last resort, when neither a request nor the stream's own numbers say that something was lost."""
-        for lane in list(self._tail.lanes.values()):
+        for lane in self._owed(self._impatient, now_s, lambda source: source.patience):
+            source = lane.source
+            log.warning("no word from the store on source %s: sent again from %d", source.id, source.stored)
+            self._metrics.rewinds.labels("silence").inc()
+            source.start_again()
+            self._shipper.offer(lane, time.monotonic_ns())
+
+    def _owed(self, waiting: set[str], now_s: float, patience: Callable[[Source], Patience]) -> list[SourceLane]:
+        """The lanes to which the store has owed a word for too long. `waiting` are those it owed one at the last call: of a
+        thousand sources that rest none is."""
+        owed = [
+            lane
+            for lane in self._tail.lanes.values()
+            if (lane.source.window.acked > lane.source.stored or lane.source.death is Death.TOLD)
+            and lane.source.outstanding
+        ]
+        late = []
+        for lane in owed:
             source = lane.source
             interval_s = source.mark.interval_s if source.mark else 1.0
-            if source.patience.exhausted(now_s, source.stored, outstanding=source.outstanding, interval_s=interval_s):
-                log.warning("no word from the store on source %s: sent again from %d", source.id, source.stored)
-                self._metrics.rewinds.labels("silence").inc()
-                source.start_again()
-                self._shipper.offer(lane, time.monotonic_ns())
+            begun = source.id in waiting
+            if patience(source).exhausted(now_s, source.stored, outstanding=begun, interval_s=interval_s):
+                late.append(lane)
+        waiting.clear()
+        waiting.update(lane.source.id for lane in owed)
+        return late

@@ -19,7 +19,7 @@ from typing import Final, NamedTuple, TypeVar
 from headrace_agent.marks import write_mark
 from headrace_agent.metrics import Metrics
 from headrace_agent.report import Reporter, spooled_files
-from headrace_agent.source import Source
+from headrace_agent.source import Death, Source
 from headrace_agent.tail import Tail
 from headrace_proto.home import HIDDEN, Home
 from headrace_proto.limits import SEGMENT_BYTES_FIRST
@@ -72,7 +72,12 @@ class Retention:
 
     async def work(self, now_ns: int, *, keep_all: bool = False) -> None:
         """One round. `keep_all` keeps every mark that changed: an agent that stops in peace sends nothing twice."""
-        sources = [lane.source for lane in self._tail.lanes.values()]
+        # Of a thousand sources that rest none has anything to do, and they are asked four times a second: no calls here.
+        sources = [
+            source
+            for source in (lane.source for lane in self._tail.lanes.values())
+            if source.mark is not source.kept or source.closed or source.death is not Death.UNPROVEN
+        ]
         over = [source for source in sources if source.over and not spooled_files(self._home, source.id)]
         worth = [source for source in sources if keep_all or source in over or self._worth_keeping(source, now_ns)]
         marks = [(s, s.mark) for s in worth if s.mark is not None and s.mark != self._kept_of(s).mark]
@@ -80,6 +85,7 @@ class Retention:
             await self._on_disk(_write_marks, [(source.folder, mark) for source, mark in marks])
         for source, mark in marks:
             self._kept[source.id] = _Kept(mark, now_ns)
+            source.kept = mark
             if source.id in self._tail.lanes:
                 source.trim(min(mark.position, source.window.cut))
         for source in over:

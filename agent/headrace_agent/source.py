@@ -56,11 +56,13 @@ class Source:
         self.folder: Final = reader.folder
         self.reader: JournalReader | None = reader
         self.mark = mark
+        self.kept: Mark | None = None  # the mark that this agent has brought to the disk
         self.settled = self.end = self.oldest = reader.oldest  # settled: may be read; end: is committed
         self.closed = reader.closed
         self.window = Window(max(self.stored, self.oldest), budget)
         self.batch_age_ns = BATCH_AGE_NS
-        self.pending_ns: int | None = None  # since when something waits to be cut
+        # Since when something waits to be cut. What a journal holds when it is found has waited for long enough.
+        self.pending_ns: int | None = 0 if reader.end > self.window.cut else None
         self.grew_ns = now_ns
         self.death = Death.UNPROVEN
         self.flush_to: int | None = None

@@ -28,14 +28,15 @@ class Syncer:
     async def work(self) -> None:
         """Sync what grew since the last time."""
         grown = [lane.source for lane in self._tail.lanes.values() if self._grew(lane.source)]
-        self._synced = {name: end for name, end in self._synced.items() if name in self._tail.lanes}
+        if grown:
+            self._synced = {name: end for name, end in self._synced.items() if name in self._tail.lanes}
         for source in grown:
             end = source.end
             if await self._sync(source):
                 self._synced[source.id] = end
 
     def _grew(self, source: Source) -> bool:
-        return source.reader is not None and source.end > self._synced.get(source.id, source.window.acked)
+        return source.reader is not None and source.end > self._synced.get(source.id, source.stored)
 
     async def _sync(self, source: Source) -> bool:
         reader = source.reader

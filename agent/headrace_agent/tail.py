@@ -1,7 +1,7 @@
 """Tailing: looks at every journal of the home again and again, and offers what has something to ship.
 
-A thousand idle sources cost two small system calls each, ten times a second. Descriptors are bounded: when more journals are
-open than the limit allows, those that rest are closed and only glanced at once a second.
+A source that has rested for a second is only watched (see `rest`). Descriptors are bounded: when more
+journals are open than the limit allows, those that rest are closed and only glanced at once a second.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Final
 from headrace_agent.discovery import Discovery
 from headrace_agent.glances import Glances
 from headrace_agent.lane import SourceLane
+from headrace_agent.rest import ROUNDS, Rest
 from headrace_agent.ship import Shipper
 from headrace_agent.source import Death, Source
 from headrace_proto.errors import HeadraceError
@@ -25,11 +26,11 @@ from headrace_proto.home import Home
 from headrace_proto.journal import JournalReader, machine
 
 POLL_S: Final = 0.05
+SETTLE_S: Final = 0.002
+"""After journals were found: what they hold may be read a millisecond after it was seen."""
 IDLE_NS: Final = 1_000_000_000
-"""A source that has rested this long is looked at every other time only."""
+"""A source that has rested this long is watched only, and one that cannot be is looked at every other time."""
 REST_NS: Final = 2_000_000_000
-DEATH_LOOKS: Final = 40
-"""A writer whose journal rests is asked after every so many looks: 2 s."""
 FILES_A_SOURCE: Final = 3
 """The segment being written, the one made ahead of it, and one that is being caught up with."""
 FILES_SPARE: Final = 256
@@ -63,12 +64,15 @@ class Tail:
         self._open_max = open_max or sources_open_max()
         self._looks = 0
         self._glances = Glances()
+        self._awake: dict[str, SourceLane] = {}
+        self._rest = Rest()
 
     async def run(self) -> None:
         """Look until cancelled."""
         while True:
+            known = len(self.lanes)
             self.look(time.monotonic_ns())
-            await asyncio.sleep(POLL_S)
+            await asyncio.sleep(POLL_S if len(self.lanes) <= known else SETTLE_S)
 
     def look(self, now_ns: int, *, discover: bool = True) -> None:
         """One look at everything."""
@@ -77,18 +81,48 @@ class Tail:
             for reader in self.discovery.look(self.lanes.keys(), now_ns):
                 self._add(self._make_lane(reader))
         flushed = self._take_flush_requests()
-        resting = len(self.lanes) > self._open_max
-        for lane in list(self.lanes.values()):
+        if flushed:
+            self.rouse(lambda lane: lane.source.header.experiment in flushed)
+        for lane in self._rest.stirred(self._looks):
+            self._look_at(lane, now_ns, flush=False)
+            if lane.source.grew_ns == now_ns:
+                self._rouse(lane)
+            elif lane.source.id in self.lanes:
+                self._rest.add(lane, now_ns)  # anew, for a look may have changed what there is to watch
+        crowded = len(self.lanes) > self._open_max
+        if crowded:
+            self.rouse(lambda _: True)
+        for lane in list(self._awake.values()):
             source = lane.source
             idle = now_ns - source.grew_ns > IDLE_NS
             flush = bool(flushed) and source.header.experiment in flushed
             if not idle or flush or lane.hurry or (self._looks + source.phase) % 2:
                 self._look_at(lane, now_ns, flush=flush)
-                if resting and idle and source.shipped and self._glances.may_end(source.id, now_ns):
-                    source.sleep()
+                if idle and source.shipped:
+                    self._let_rest(lane, now_ns, crowded=crowded)
+
+    def rouse(self, wanted: Callable[[SourceLane], bool]) -> None:
+        """Look properly, from the next look on, at those sources that rest and are `wanted`."""
+        for lane in self._rest.all():
+            if wanted(lane):
+                self._rouse(lane)
+
+    def _rouse(self, lane: SourceLane) -> None:
+        self._rest.remove(lane)
+        if lane.source.id in self.lanes:
+            self._awake[lane.source.id] = lane
+
+    def _let_rest(self, lane: SourceLane, now_ns: int, *, crowded: bool) -> None:
+        source = lane.source
+        if crowded:
+            if self._glances.may_end(source.id, now_ns):
+                source.sleep()
+        elif source.reader is not None and not lane.hurry and source.id in self.lanes:
+            del self._awake[source.id]
+            self._rest.add(lane, now_ns)
 
     def _add(self, lane: SourceLane) -> None:
-        self.lanes[lane.source.id] = lane
+        self.lanes[lane.source.id] = self._awake[lane.source.id] = lane
         self._shipper.add(lane)
 
     def _look_at(self, lane: SourceLane, now_ns: int, *, flush: bool) -> None:
@@ -123,7 +157,7 @@ class Tail:
     def _look_for_death(self, source: Source, now_ns: int) -> None:
         if now_ns - source.grew_ns < REST_NS or source.closed or source.death is not Death.UNPROVEN:
             return
-        if (self._looks + source.phase) % DEATH_LOOKS > 1:
+        if (self._looks - source.phase) % ROUNDS > 1:
             return
         if source.wake().writer_gone(machine.host_name(), machine.boot_id()):
             source.poll(now_ns)  # what it wrote between the last look and its end
@@ -142,7 +176,9 @@ class Tail:
     def forget(self, source: Source) -> None:
         """Stop shipping a source: it is finished, or cannot be read."""
         lane = self.lanes.pop(source.id, None)
+        self._awake.pop(source.id, None)
         if lane is not None:
+            self._rest.remove(lane)
             self._shipper.remove(lane)
         self._glances.forget(source.id)
         source.sleep()

@@ -90,7 +90,7 @@ async def test_what_grew_is_synced_and_what_rests_is_not(
     """A power loss takes at most the last period; a resting journal costs nothing."""
     synced: list[str] = []
     monkeypatch.setattr(JournalReader, "sync", lambda reader: synced.append(reader.header.source))
-    async with FarEnd(nats_server.url), serve(sync_s=3600) as agent:
+    async with FarEnd(nats_server.url, answering=False), serve(sync_s=3600) as agent:
         writer = new_writer(home)
         log_points(writer, 10)
         lane = await until(lambda: agent.tail.lanes.get(writer.source), "the source is found")

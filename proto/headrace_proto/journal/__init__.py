@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from headrace_proto.journal.layout import Header, SourceFacts
-from headrace_proto.journal.reader import JournalReader
+from headrace_proto.journal.reader import PULSE_AT, PULSE_BYTES, JournalReader
 from headrace_proto.journal.verify import Damage
 from headrace_proto.journal.writer import JournalWriter
 
-__all__ = ["Damage", "Header", "JournalReader", "JournalWriter", "SourceFacts"]
+__all__ = ["PULSE_AT", "PULSE_BYTES", "Damage", "Header", "JournalReader", "JournalWriter", "SourceFacts"]

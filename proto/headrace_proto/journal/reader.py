@@ -37,6 +37,8 @@ SETTLE_NS: Final = 1_000_000
 """A committed offset counts this long after it was first seen."""
 PATIENCE_NS: Final = 2_000_000_000
 """Damage counts, and a resting writer may be dead, only after this long."""
+PULSE_AT: Final = BASE_AT
+PULSE_BYTES: Final = LIVE.size
 _BLOCK_MAX: Final = CHECK_BYTES + EVENT_BYTES_MAX + CHECK_WIDTH
 _SEGMENT_MAX: Final = 64 * 1024 * 1024
 
@@ -78,6 +80,10 @@ class _File:
     @property
     def in_use(self) -> bool:
         return self.base != UNSET
+
+    @property
+    def pulse(self) -> tuple[int, bytes]:
+        return self.descriptor, self._live
 
     def refresh(self) -> None:
         """Read again what changes; a value that cannot be true changes nothing."""
@@ -191,6 +197,15 @@ class JournalReader:
             self._settled = max(self._settled, self._seen.pop(0)[0])
         return self._settled
 
+    def pulse(self) -> tuple[tuple[int, bytes], ...]:
+        """For who watches many journals that rest: descriptors, and what PULSE_BYTES at PULSE_AT of each are while nothing happens.
+
+        They hold until the next `poll`, `trim` or `close`. A journal whose pulse has changed has to be polled; one whose writer
+        could make no new segment for a while may go on in one that is not among these, and has to be polled now and then.
+        """
+        watched = (self._files[-1], self._ahead) if self._ahead else (self._files[-1],)
+        return tuple(file.pulse for file in watched)
+
     def _advance(self) -> None:
         """Refresh the newest segment, and follow the writer into the next ones."""
         while True:
@@ -295,7 +310,7 @@ class JournalReader:
             return Damage(position, self.oldest, "its segments are gone")
         nth = bisect_right(self._files, position, key=lambda file: file.base) - 1
         file = self._files[nth]
-        if nth and file is not self._reading:
+        if file is not self._reading and self._reading is not self._files[-1]:  # the newest may be watched
             self._reading.close()
         self._reading = file
         finished = nth + 1 < len(self._files)
