@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import duckdb
 import numpy as np
@@ -19,12 +19,31 @@ from numpy.typing import NDArray
 
 from tests.chaos import payload
 from tests.chaos.payload import Call
-from tests.chaos.producers import Producer
 from tests.path.stack import document, experiments, parts_of
 
 PROJECT: Final = "chaos/soak"
 SHOWN: Final = 5
 Ints = NDArray[np.int64]
+
+
+class Testimony(Protocol):
+    """What is known of one source without asking Headrace: of a `Producer`, or of whoever plays one."""
+
+    @property
+    def number(self) -> int:
+        """The source, as its payloads have it."""
+
+    @property
+    def key(self) -> str:
+        """Its experiment."""
+
+    @property
+    def returned(self) -> int:
+        """How many of its calls have returned."""
+
+    @property
+    def killed(self) -> bool:
+        """Whether it died by SIGKILL, and did not end by itself."""
 
 
 class Findings:
@@ -61,10 +80,10 @@ class _Seen:
             self.times[int(source)].append(times[mine])
 
 
-def judge(store: Path, producers: Sequence[Producer]) -> Findings:
+def judge(store: Path, producers: Sequence[Testimony]) -> Findings:
     """Read the whole store and compare it with what the producers know."""
     findings = Findings()
-    by_key: dict[str, list[Producer]] = defaultdict(list)
+    by_key: dict[str, list[Testimony]] = defaultdict(list)
     for producer in producers:
         by_key[producer.key].append(producer)
     found: dict[str, str] = {}
@@ -83,7 +102,7 @@ def judge(store: Path, producers: Sequence[Producer]) -> Findings:
     return findings
 
 
-def _judge_experiment(store: Path, experiment: str, producers: list[Producer], findings: Findings) -> None:
+def _judge_experiment(store: Path, experiment: str, producers: list[Testimony], findings: Findings) -> None:
     facts = document(store, experiment, PROJECT)
     folder = store / PROJECT / "experiments" / experiment
     seen = _Seen()
@@ -224,7 +243,7 @@ def _read_artifacts(folder: Path, facts: dict[str, Any], seen: _Seen, findings: 
 # -- Judging ---------------------------------------------------------------------------------------------------------------
 
 
-def _judge_source(producer: Producer, seen: _Seen, findings: Findings) -> None:
+def _judge_source(producer: Testimony, seen: _Seen, findings: Findings) -> None:
     returned, who = producer.returned, f"source {producer.number} of experiment {producer.key}"
     empty = np.array([], np.int64)
     sequences = np.concatenate([*seen.sequences.get(producer.number, []), empty])
@@ -256,7 +275,7 @@ def ranges(numbers: Ints) -> str:
     return ", ".join(runs[:SHOWN]) + (f", ... ({len(runs)} ranges)" if len(runs) > SHOWN else "")
 
 
-def _judge_document(experiment: str, facts: dict[str, Any], producers: list[Producer], findings: Findings) -> None:
+def _judge_document(experiment: str, facts: dict[str, Any], producers: list[Testimony], findings: Findings) -> None:
     newest = producers[-1]
     records = {record["label"]: record for record in facts["sources"].values()}
     findings.expect(len(records) == len(facts["sources"]), f"experiment {experiment} has two sources of one label")
