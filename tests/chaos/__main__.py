@@ -69,6 +69,7 @@ def table(report: Report) -> Table:
         "processes killed": report.kills,
         "calls that returned": report.returned,
         "events stored": report.findings.stored,
+        "dropped and counted, by plan": report.findings.dropped,
         "lost": report.findings.lost,
         "duplicated": report.findings.duplicated,
         **report.figures,

@@ -52,6 +52,8 @@ class Findings:
     def __init__(self) -> None:
         self.sentences: list[str] = []
         self.stored = 0
+        self.dropped = 0
+        """Calls that were to be dropped, and counted."""
         self.lost = 0
         self.duplicated = 0
         self.lost_of: dict[int, Ints] = {}
@@ -172,7 +174,13 @@ def expected_column(sequences: Ints, column: Ints) -> Ints:
     in_row = np.clip(column, payload.ROW_COLUMN, len(payload.NUMERIC) - 1)
     found = np.where(sequences % 50 == 3, in_row, found)
     found = np.where(sequences % 500 == 77, -1, found)
+    found = np.where(gaps(sequences), -1, found)
     return np.where(sequences % 40_000 == 20_011, -1, found)
+
+
+def gaps(sequences: Ints) -> NDArray[np.bool_]:
+    """Which calls are dropped and counted."""
+    return np.asarray(sequences % 10_000 == 4_002)
 
 
 def _judge_automatic(what: str, source: Ints, sequence: Ints, step: NDArray[np.float64], findings: Findings) -> None:
@@ -250,7 +258,9 @@ def _judge_source(producer: Testimony, seen: _Seen, findings: Findings) -> None:
     times = np.concatenate([*seen.times.get(producer.number, []), empty])
     findings.stored += len(sequences)
     once, counts = np.unique(sequences, return_counts=True)
-    lost = np.setdiff1d(np.arange(returned), once)
+    calls = np.arange(returned)
+    findings.dropped += int(np.sum(gaps(calls)))
+    lost = np.setdiff1d(calls[~gaps(calls)], once)
     if len(lost):
         findings.lost += len(lost)
         findings.lost_of[producer.number] = lost
@@ -288,11 +298,23 @@ def _judge_document(experiment: str, facts: dict[str, Any], producers: list[Test
         wanted = "dead" if producer.killed else "succeeded"
         who = f"source {producer.number} of experiment {experiment}"
         findings.expect(record["state"] == wanted, f"{who} is {record['state']}, not {wanted}")
-        findings.expect(not record["lost"] and not record["dropped"], f"{who} has gaps that nobody made: {record}")
+        findings.expect(not record["lost"], f"{who} has lost ranges that nobody made: {record}")
+        findings.expect(
+            record["dropped"] in _allowed_drops(producer),
+            f"{who} counts {record['dropped']} drops, not {_allowed_drops(producer)}",
+        )
     wanted = "failed" if newest.killed else "succeeded"
     findings.expect(facts["state"] == wanted, f"experiment {experiment} is {facts['state']}, not {wanted}")
+    drops = sum(record["dropped"] for record in facts["sources"].values())
+    wanted_notes = {"gaps": {payload.NOWHERE_REASON: drops}} if drops else {}
     notes = {name: what for name, what in facts["notes"].items() if what}
-    findings.expect(not notes, f"experiment {experiment} has notes that nothing explains: {notes}")
+    findings.expect(notes == wanted_notes, f"experiment {experiment} has notes that nothing explains: {notes}")
+
+
+def _allowed_drops(producer: Testimony) -> list[int]:
+    """How many drops of a source may be counted: those of the calls that returned, and of one that was interrupted."""
+    drops = int(np.sum(gaps(np.arange(producer.returned))))
+    return [drops, drops + 1] if producer.killed and payload.call_of(producer.returned) is Call.NOWHERE else [drops]
 
 
 def missing_objects(folder: Path) -> Iterator[str]:

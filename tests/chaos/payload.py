@@ -27,6 +27,8 @@ TEXTS: Final = "log"
 AUTO_COLUMN: Final = NUMERIC.index(AUTO)
 ROW_COLUMN: Final = NUMERIC.index(ROW[0])
 
+NOWHERE_REASON: Final = "step not finite"
+
 LONG_TEXT: Final = 70_000
 """Beyond what an event holds: it goes through the spool."""
 ARTIFACT_SPREAD: Final = 150_000
@@ -40,12 +42,15 @@ class Call(IntEnum):
     ROW = 2
     TEXT = 3
     ARTIFACT = 4
+    NOWHERE = 5  # a step that is not finite: dropped, counted, and the count is stored
 
 
 def call_of(sequence: int) -> Call:
-    """The kind of the call `sequence`. `kinds` in `oracle` is the same for arrays."""
+    """The kind of the call `sequence`. `oracle.expected_column` is the same for arrays."""
     if sequence % 40_000 == 20_011:
         return Call.ARTIFACT
+    if sequence % 10_000 == 4_002:
+        return Call.NOWHERE
     if sequence % 500 == 77:
         return Call.TEXT
     if sequence % 50 == 3:

@@ -17,6 +17,7 @@ from tests.chaos.trainer import log
 
 CALLS = 20_500
 """Enough for every kind of call."""
+DROPS = 2
 
 
 class Told(NamedTuple):
@@ -70,7 +71,7 @@ def stored(home: Home, store: str) -> Stored:
 def test_in_a_good_store_it_finds_nothing(stored: Stored) -> None:
     """Every call once, of every kind."""
     findings = stored.judged()
-    assert (findings.sentences, findings.stored) == ([], CALLS)
+    assert (findings.sentences, findings.stored, findings.dropped) == ([], CALLS - DROPS, DROPS)
 
 
 def test_it_finds_what_is_missing(stored: Stored) -> None:
@@ -140,6 +141,15 @@ def test_it_finds_a_wrong_state_and_a_gap(stored: Stored) -> None:
     facts["notes"]["lost_bytes"] = 1
     stored.rewrite({**facts, "state": "failed"})
     text = "\n".join(stored.judged().sentences)
-    assert "gaps that nobody made" in text
+    assert "lost ranges that nobody made" in text
     assert "notes that nothing explains" in text
     assert "is failed, not succeeded" in text
+
+
+def test_it_finds_a_drop_that_is_not_counted(stored: Stored) -> None:
+    """Gaps are where they were made, and as many."""
+    facts = stored.facts
+    (record,) = facts["sources"].values()
+    record["dropped"] = DROPS - 1
+    stored.rewrite(facts)
+    assert any(f"counts {DROPS - 1} drops" in sentence for sentence in stored.judged().sentences)

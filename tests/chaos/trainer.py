@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import mmap
 import os
 import sys
 import time
+import warnings
 from threading import Event
 
 import headrace as hr
+from headrace.errors import TelemetryWarning
 from tests.chaos import payload
 from tests.chaos.payload import Call
 
@@ -26,6 +29,7 @@ def main(board: str, source: int, key: str, per_s: float) -> None:
     """Log until told to stop, or killed."""
     with open(board, "r+b") as file:
         words = memoryview(mmap.mmap(file.fileno(), mmap.PAGESIZE)).cast("Q")
+    warnings.simplefilter("ignore", TelemetryWarning)  # what is dropped by plan
     exp = hr.init("chaos/soak").create_experiment(
         name=key,
         key=key,
@@ -61,6 +65,8 @@ def log(exp: hr.Experiment, source: int, sequence: int) -> None:
     elif call is Call.ROW:
         columns = enumerate(payload.ROW, payload.ROW_COLUMN)
         exp.log_metrics({name: payload.number(n, source, sequence) for n, name in columns}, sequence)
+    elif call is Call.NOWHERE:
+        exp.log_metric(payload.POINTS[0], math.inf, payload.number(0, source, sequence))
     elif call is Call.TEXT:
         exp.log_text(payload.TEXTS, sequence, payload.text(source, sequence))
     else:
