@@ -82,6 +82,8 @@ class Feedback:
         if not self._binding.believes(mark.store):
             return "another store"
         source = lane.source
+        if source.oldest <= mark.missing < mark.position:  # given up over there, and here it is
+            mark = mark._replace(position=mark.missing)
         if not supersedes(mark, source.mark):
             return "old"
         source.marked(mark)

@@ -176,8 +176,11 @@ class Source:
     # -- The store's word ------------------------------------------------------------------------------------------------
 
     def marked(self, mark: Mark) -> None:
-        """The store has moved on (the caller has judged the mark)."""
+        """The store has moved on (the caller has judged the mark), or gone without bytes that are here and are sent again."""
+        wanted = mark.position == mark.missing < self.window.cut and (self.mark is None or self.mark.missing < 0)
         self.mark = mark
+        if wanted:
+            self.rewind(mark.missing)
         self.batch_age_ns = max(BATCH_AGE_NS, int(mark.interval_s * 1e8))
         if mark.position > self.window.cut and mark.position <= self.end:
             self._skip_to(mark.position)

@@ -87,8 +87,9 @@ class Answers:
         self._put(subjects.rewind(site, rewind.source), messages.encode(rewind))
 
     def _put(self, subject: str, payload: bytes) -> None:
-        self._plain.append((subject, payload))
-        self._waiting.set()
+        if subject:  # a frame of our own making was brought by no message
+            self._plain.append((subject, payload))
+            self._waiting.set()
 
     async def run(self) -> None:
         """Send for ever."""

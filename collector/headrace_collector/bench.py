@@ -14,7 +14,7 @@ from headrace_collector.intake import Arrival, Standing
 from headrace_collector.quarantine import put_away
 from headrace_proto.errors import Corrupt
 from headrace_proto.events import Role
-from headrace_proto.frame import Frame, FrameKind, raw_body
+from headrace_proto.frame import SOURCE_GONE, Frame, FrameKind, raw_body
 from headrace_proto.ids import token
 from headrace_proto.store.backend import Store
 from headrace_proto.store.chain import Batch, Chain, FileDone
@@ -118,6 +118,10 @@ class Bench:
     def _lost(self, source: str) -> tuple[LostRange, ...]:
         record = self._chain.document.sources.get(source)  # nearly always: the chain would join the archived ones first
         return record.lost if record else self._chain.lost(source)
+
+    def missing(self, source: str) -> int:
+        """Where the first range begins that collectors gave up and somebody may still have; -1 if there is none."""
+        return next((gap.first for gap in self._lost(source) if gap.reason == SOURCE_GONE), -1)
 
     def site(self, source: str) -> str:
         """The site that a source is bound to, "" while there is none."""

@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final, NamedTuple, TypeVar
 
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 
 from headrace.service import rights
@@ -31,14 +32,18 @@ from headrace_collector.quarantine import Quarantine
 from headrace_collector.settings import CollectorSettings
 from headrace_collector.streams import Streams
 from headrace_collector.workshop import Workshop
+from headrace_proto import messages, subjects
 from headrace_proto.errors import HeadraceError
-from headrace_proto.ids import random_id
+from headrace_proto.ids import is_id, random_id, token
+from headrace_proto.messages import CloseGap
 from headrace_proto.store.backend import open_store, store_id
 
 _LOG: Final = logging.getLogger(__name__)
 
 AGAIN_S: Final = 1.0
 """Between two tries to reach a store or a broker at the start."""
+CLOSE_S: Final = 10.0
+"""Who asked for a gap to be closed hears after so long at the latest that the store has not taken it yet."""
 GOODBYE_S: Final = 5.0
 """For each step of a stop that talks to the broker."""
 
@@ -104,8 +109,9 @@ class Collector:
             await client.close()
             raise
         pacing = Pacing(local=store.local, interval_s=settings.commit_interval_s)
-        workshop = Workshop(store, identity, Answers(client, js), self._metrics, pacing)
-        book = LeaseBook(random_id(), settings.partitions, time.time_ns(), Process.own())
+        name = random_id()
+        workshop = Workshop(name, store, identity, Answers(client, js), self._metrics, pacing)
+        book = LeaseBook(name, settings.partitions, time.time_ns(), Process.own())
         keeper = LeaseKeeper(client, js, book, self)
         return _Site(client, js, streams, workshop, Quarantine(workshop), keeper, asyncio.TaskGroup())
 
@@ -133,6 +139,7 @@ class Collector:
                 site.keeper.run,
                 site.streams.run,
                 workshop.warm_up,
+                self._hear_people,
                 workshop.answers.run,
                 workshop.listing.run,
                 workshop.upkeep.run,
@@ -190,6 +197,21 @@ class Collector:
         if served is not None:
             served.task.cancel()
 
+    # -- What people ask ------------------------------------------------------------------------------------------------
+
+    async def _hear_people(self) -> None:
+        """Answer for the experiments of the partitions that are held here; whoever holds the others answers for those."""
+        site = self._site
+        if site is None:
+            return
+        subscription = await site.client.subscribe(subjects.close_gap("*"))
+        async for message in subscription.messages:
+            asked = messages.decode(CloseGap, message.data)
+            if asked and is_id(asked.experiment) and message.reply:
+                served = self._partitions.get(token(asked.experiment) % self._settings.partitions)
+                if served:
+                    site.tasks.create_task(_close_gaps(served.partition, asked, message))
+
     # -- Health ---------------------------------------------------------------------------------------------------------
 
     def health(self) -> Health:
@@ -236,6 +258,12 @@ class _Site(NamedTuple):
     quarantine: Quarantine
     keeper: LeaseKeeper
     tasks: asyncio.TaskGroup
+
+
+async def _close_gaps(partition: Partition, asked: CloseGap, message: Msg) -> None:
+    answer = await partition.close_gaps(asked.experiment, asked.source, CLOSE_S)
+    with contextlib.suppress(*TRANSIENT):
+        await message.respond(messages.encode(answer))
 
 
 async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, _Result]) -> _Result | None:

@@ -19,6 +19,14 @@ class RewindWanted(NamedTuple):
     position: int
 
 
+class Gap(NamedTuple):
+    """A range that is missing below what has come."""
+
+    source: str
+    first: int
+    end: int
+
+
 class Gathering:
     """All sources of one experiment. `standing` says where the store stands with a source."""
 
@@ -112,6 +120,18 @@ class Gathering:
         """Which sources must be asked to send again; the caller then does ask."""
         due = ((source, intake.rewind_due(now)) for source, intake in self._intakes.items())
         return [RewindWanted(self._sites[source], source, position) for source, position in due if position is not None]
+
+    def gaps(self, now_ns: int, patience_s: float, source: str = "") -> list[Gap]:
+        """What has been missing for longer than `patience_s`, of one source or of all."""
+        found = (
+            (name, intake.gap(now_ns, patience_s)) for name, intake in self._intakes.items() if source in ("", name)
+        )
+        return [Gap(name, *gap) for name, gap in found if gap is not None]
+
+    @property
+    def waiting_above(self) -> int:
+        """Messages that wait above gaps."""
+        return sum(intake.waiting_above for intake in self._intakes.values())
 
     def replies(self) -> Iterator[str]:
         """Every message that is held."""

@@ -26,10 +26,15 @@ SOURCE_ABOVE_BYTES_MAX: Final = 8 * MIB
 """Held above a gap, one source: two dozen full frames, more than an agent has in flight."""
 ABOVE_BYTES_MAX: Final = 64 * MIB
 """Held above gaps, all sources of one process. What is dropped beyond is only sent again."""
-GAP_PATIENCE_S: Final = 1.0
+REORDER_S: Final = 1.0
 """A gap that lasts this long is no reordering: the source is asked to send again from it."""
 REWIND_PAUSE_S: Final = 5.0
 """Between two such requests to one source, so that what is sent again has time to arrive."""
+GAP_PATIENCE_S: Final = 24 * 3600.0
+"""A gap that nobody has filled for so long is given up, by the age of what waits above it in the stream: the node and its journal
+are gone, or away for longer than anyone should wait. What comes after all is stored all the same."""
+FRAME_OVERHEAD: Final = 1024
+"""Bytes that a held message costs besides its data: many tiny frames must not hide from the bounds."""
 
 
 class Arrival(NamedTuple):
@@ -39,6 +44,7 @@ class Arrival(NamedTuple):
     reply: str  # where the message is acknowledged
     site: str  # where its source's marks go
     size: int  # bytes that it holds in memory
+    at_ns: int  # when the stream took it, by the broker's clock
 
 
 class Standing(NamedTuple):
@@ -143,7 +149,7 @@ class SourceIntake:
         if self._gap_since is None:
             self._gap_since = now
         if self._above_bytes + arrival.size > SOURCE_ABOVE_BYTES_MAX or not self._memory.has_room(arrival.size):
-            self._gap_since = now - GAP_PATIENCE_S  # what is dropped comes by a rewind only: nothing to wait for
+            self._gap_since = now - REORDER_S  # what is dropped comes by a rewind only: nothing to wait for
             return Verdict.DROPPED
         self._number += 1
         insort(self._above, _Waiting(arrival.frame.first, arrival.frame.end, self._number, arrival))
@@ -167,16 +173,27 @@ class SourceIntake:
 
     def suspect(self, now: float) -> None:
         """A message of this source could not be read: ask for it without patience, unless it comes by itself."""
-        self._gap_since = now - GAP_PATIENCE_S
+        self._gap_since = now - REORDER_S
 
     def rewind_due(self, now: float) -> int | None:
         """From where the source must send again, if it is time to ask it; the caller then does ask."""
-        if self._gap_since is None or now - self._gap_since < GAP_PATIENCE_S or now - self._asked_at < REWIND_PAUSE_S:
+        if self._gap_since is None or now - self._gap_since < REORDER_S or now - self._asked_at < REWIND_PAUSE_S:
             return None
         self._asked_at = now
         if not self._above:
             self._gap_since = None  # nothing here proves that anything is missing: once is enough
         return self.expected
+
+    def gap(self, now_ns: int, patience_s: float) -> tuple[int, int] | None:
+        """The range that is missing below what has waited in the stream for longer than `patience_s`."""
+        if not self._above or now_ns - min(waiting.arrival.at_ns for waiting in self._above) < patience_s * 1e9:
+            return None
+        return self.expected, self._above[0].first
+
+    @property
+    def waiting_above(self) -> int:
+        """Messages that wait above a gap."""
+        return len(self._above)
 
     # -- Storing --------------------------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ class Metrics:
         self.conflicts = self._counter("conflicts", "Commits that another committer was faster with")
         self.quarantined = self._counter("quarantined", "Frames and batches put into quarantine")
         self.lost_ranges = self._counter("lost_ranges", "Ranges of journals that were committed as lost")
+        self.gaps_closed = self._counter("gaps_closed", "Gaps given up because nobody had what was missing")
         self.rewinds = self._counter("rewinds", "Sources asked to send again")
         self.duplicates = self._counter("duplicates", "Frames that the store had already")
         self.dropped = self._counter("dropped", "Frames above a gap dropped for want of room; they are sent again")

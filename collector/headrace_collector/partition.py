@@ -7,6 +7,7 @@ holds the partition next. `drain` ends it in good order.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from typing import Final
@@ -17,7 +18,7 @@ from nats.js import JetStreamContext
 
 from headrace.service.cancelling import stay_cancelled
 from headrace_collector.address import Address
-from headrace_collector.intake import Arrival
+from headrace_collector.intake import FRAME_OVERHEAD, Arrival
 from headrace_collector.keeper import TRANSIENT
 from headrace_collector.pull import ACK_WAIT_S, ConsumerGone, Pull, Queue, make_consumer
 from headrace_collector.quarantine import Quarantine
@@ -26,7 +27,7 @@ from headrace_collector.workshop import Workshop
 from headrace_proto import names, subjects
 from headrace_proto.errors import Corrupt, FormatUnknown, InvalidName
 from headrace_proto.frame import Frame, FrameKind, decode
-from headrace_proto.messages import Rewind
+from headrace_proto.messages import GapsClosed, Rewind
 from headrace_proto.store import layout
 
 _LOG: Final = logging.getLogger(__name__)
@@ -39,8 +40,7 @@ CROWDED_IDLE_S: Final = 5.0
 TICK_S: Final = 0.5
 AGAIN_S: Final = 0.5
 RETURN_S: Final = 0.05
-FRAME_OVERHEAD: Final = 1024
-"""Bytes that a held message costs besides its data: many tiny frames must not hide from the bounds."""
+_LOOK_S: Final = 0.05
 
 WorkerKey = tuple[str, str]
 """(project, experiment)"""
@@ -132,6 +132,19 @@ class Partition:
         """How long the oldest frame has waited for its commit."""
         return max((now - worker.waiting_since for worker, _ in self._workers.values()), default=0.0)
 
+    async def close_gaps(self, experiment: str, source: str, limit_s: float) -> GapsClosed:
+        """Give up what is missing of an experiment now, and wait until a commit says so, at most `limit_s`."""
+        workers = [worker for (_, name), (worker, _) in self._workers.items() if name == experiment]
+        waiting = sum(worker.waiting_above for worker in workers)
+        closed = [(worker, worker.close_gaps(0.0, source)) for worker in workers]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limit_s):
+                while not all(worker.has_stored(gaps) for worker, gaps in closed):  # noqa: ASYNC110 - rare, and bounded
+                    await asyncio.sleep(_LOOK_S)
+        stored = all(worker.has_stored(gaps) for worker, gaps in closed)
+        gaps = [list(gap) for _, of_one in closed for gap in of_one]
+        return GapsClosed(self._workshop.name, experiment, gaps, stored, waiting)
+
     # -- Messages -------------------------------------------------------------------------------------------------------
 
     def _on_message(self, message: Msg) -> None:
@@ -144,7 +157,8 @@ class Partition:
         except (Corrupt, FormatUnknown, InvalidName) as error:
             self._set_aside(message, address, str(error))
             return
-        arrival = Arrival(frame, message.reply, address.site, len(message.data) + FRAME_OVERHEAD)
+        at_ns = int(message.metadata.timestamp.timestamp() * 1e9)
+        arrival = Arrival(frame, message.reply, address.site, len(message.data) + FRAME_OVERHEAD, at_ns)
         self._worker(frame.project, frame.experiment).offer(arrival)
         self._workshop.weigh()
 

@@ -13,17 +13,18 @@ import asyncio
 import logging
 import math
 import time
+from collections.abc import Iterable
 from typing import Final
 
 from tenacity import AsyncRetrying, RetryCallState, wait_random_exponential
 
 from headrace_collector.bench import Bench, Stored
 from headrace_collector.files import Files
-from headrace_collector.gathering import Gathering
-from headrace_collector.intake import Arrival, Verdict
+from headrace_collector.gathering import Gap, Gathering
+from headrace_collector.intake import FRAME_OVERHEAD, GAP_PATIENCE_S, Arrival, Verdict
 from headrace_collector.workshop import RETRY_S_FIRST, RETRY_S_MAX, Workshop
 from headrace_proto.errors import CommitConflict
-from headrace_proto.frame import FrameKind
+from headrace_proto.frame import SOURCE_GONE, Frame, FrameKind
 from headrace_proto.limits import MIB
 from headrace_proto.messages import Mark, Rewind
 from headrace_proto.store.catalog import row_of
@@ -79,6 +80,7 @@ class Worker:
         for wanted in self._gathering.rewinds_due(now):
             self._workshop.metrics.rewinds.inc()
             self._workshop.answers.rewind(wanted.site, Rewind(wanted.source, wanted.position))
+        self.close_gaps(GAP_PATIENCE_S)
         if self._workshop.crowded and self._gathering.waits:
             self._hurry()
 
@@ -103,6 +105,33 @@ class Worker:
     def idle(self) -> bool:
         """Whether nothing is held here, so that the worker may be let go."""
         return not (self._unplaced or self._gathering.holds or self._files.holds)
+
+    def close_gaps(self, patience_s: float, source: str = "") -> list[Gap]:
+        """Give up what has been missing for longer than that: the next commit says that it is lost, and stores what waits."""
+        now_ns = time.time_ns()
+        closed: list[Gap] = []
+        while gaps := [gap for gap in self._gathering.gaps(now_ns, patience_s, source) if gap not in closed]:
+            if not self._placing:
+                break
+            for gap in gaps:  # the lowest of each source; then those above them
+                self._give_up(gap, now_ns)
+            closed += gaps
+        return closed
+
+    def _give_up(self, gap: Gap, now_ns: int) -> None:
+        _LOG.error("nobody has what is missing: it is given up", extra=gap._asdict())
+        self._workshop.metrics.gaps_closed.inc()
+        frame = Frame(FrameKind.LOST, self._bench.project, self._bench.experiment, *gap, b"", reason=SOURCE_GONE)
+        self._place(Arrival(frame, "", self._gathering.site(gap.source), FRAME_OVERHEAD, now_ns))
+
+    def has_stored(self, gaps: Iterable[Gap]) -> bool:
+        """Whether the store has, or has given up, everything below the ends of `gaps`."""
+        return all(self._gathering.stored(gap.source) >= gap.end for gap in gaps)
+
+    @property
+    def waiting_above(self) -> int:
+        """Messages that wait above gaps."""
+        return self._gathering.waiting_above
 
     def drain(self) -> None:
         """Commit what waits at once, then end."""
@@ -171,6 +200,7 @@ class Worker:
             self._bench.short_id,
             self._workshop.pacing.interval_s,
             self._bench.dead(source),
+            self._bench.missing(source),
         )
         self._workshop.answers.mark(self._gathering.site(source), mark)
 

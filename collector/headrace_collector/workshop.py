@@ -39,7 +39,11 @@ _Result = TypeVar("_Result")
 class Workshop:
     """Made once by the collector, handed to everything in it."""
 
-    def __init__(self, store: Store, store_id: str, answers: Answers, metrics: Metrics, pacing: Pacing) -> None:
+    def __init__(
+        self, name: str, store: Store, store_id: str, answers: Answers, metrics: Metrics, pacing: Pacing
+    ) -> None:
+        self.name: Final = name
+        """What this collector is called among the others."""
         self.store: Final = store
         self.store_id: Final = store_id
         self.answers: Final = answers

@@ -46,6 +46,11 @@ class FrameKind(StrEnum):
     CHUNK = "chunk"  # [first, end) of a file of the source's spool
 
 
+SOURCE_GONE: Final = "source gone"
+"""Why a collector itself gives a range up: nobody had sent it, for longer than anyone was expected to take, or a person said so.
+Unlike what an agent gives up, it may still lie in somebody's journal."""
+
+
 class Codec(StrEnum):
     """How the body is compressed."""
 

@@ -1,4 +1,4 @@
-"""What collectors tell agents: small msgpack maps, each with its version `v`.
+"""What collectors tell agents, and what people ask of collectors: small msgpack maps, each with its version `v`.
 
 A message of another version, or that does not decode, is ignored: marks are published again, and an agent that hears
 nothing keeps its journal. A mark frees journal bytes, so it names the store that vouches for them and the commit that holds
@@ -7,7 +7,7 @@ them; an agent keeps the highest commit per source, because two collectors may a
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple, TypeVar, get_type_hints
+from typing import Any, Final, NamedTuple, TypeVar, get_origin, get_type_hints
 
 import msgpack
 
@@ -25,6 +25,9 @@ class Mark(NamedTuple):
     short_id: str = ""  # DIG-1, once it is known
     interval_s: float = 1.0  # how often this collector commits: agents batch by age of a tenth of it
     dead: bool = False  # the store has been told that the source's writer is gone, at this position
+    missing: int = (
+        -1
+    )  # where the first range below it begins that collectors gave up: who has those bytes keeps and sends them
 
 
 class FileMark(NamedTuple):
@@ -50,13 +53,30 @@ class Rewind(NamedTuple):
     file: str = ""
 
 
-def encode(message: Mark | FileMark | Rewind) -> bytes:
+class CloseGap(NamedTuple):
+    """Do not wait any longer for what is missing of `experiment`; of one `source` only, if it is named."""
+
+    experiment: str
+    source: str = ""
+
+
+class GapsClosed(NamedTuple):
+    """What a collector did about a `CloseGap`: (source, first, end) of each range that it gave up."""
+
+    collector: str
+    experiment: str
+    gaps: list[Any]
+    stored: bool  # whether a commit says so; it will, once the store takes commits again
+    waiting: int  # frames of the experiment that waited above these gaps
+
+
+def encode(message: Mark | FileMark | Rewind | CloseGap | GapsClosed) -> bytes:
     """The message as bytes."""
     packed: bytes = msgpack.packb({"v": MESSAGE_VERSION, **message._asdict()})
     return packed
 
 
-_Message = TypeVar("_Message", Mark, FileMark, Rewind)
+_Message = TypeVar("_Message", Mark, FileMark, Rewind, CloseGap, GapsClosed)
 
 
 def decode(kind: type[_Message], data: bytes) -> _Message | None:
@@ -69,4 +89,5 @@ def decode(kind: type[_Message], data: bytes) -> _Message | None:
     except Exception:  # hostile bytes raise a handful of unrelated types, and the reaction to each is the same
         return None
     types = get_type_hints(kind)  # a NamedTuple's own annotations are unresolved names
-    return message if all(type(value) is types[name] for name, value in message._asdict().items()) else None
+    rightly = all(type(value) is (get_origin(types[name]) or types[name]) for name, value in message._asdict().items())
+    return message if rightly else None

@@ -9,6 +9,7 @@
 |             | hr.l1.collector.<collector>                  | that a collector is alive                    | seconds              |
 | (none)      | hr.c1.<site>.rewind.<source>                 | collector to agent: send again from here     | not                  |
 | (none)      | hr.c1.<site>.abort.<experiment>              | anyone to agent: end this experiment         | not                  |
+| (none)      | hr.o1.close-gap.<experiment>                 | operator to collectors: wait no longer       | not                  |
 
 The version is part of the subject: a new one is a new subject, so that old and new agents share a broker.
 """
@@ -30,6 +31,7 @@ FILES_PREFIX: Final = "hr.f1"
 MARKS_PREFIX: Final = "hr.w1"
 LEASES_PREFIX: Final = "hr.l1"
 CONTROL_PREFIX: Final = "hr.c1"
+OPERATOR_PREFIX: Final = "hr.o1"
 
 DEFAULT_SITE: Final = "local"
 PART: Final = r"^[A-Za-z0-9_-]{1,64}$"
@@ -64,6 +66,11 @@ def rewind(site: str, source: str) -> str:
 def control_of_site(site: str) -> str:
     """What an agent subscribes to."""
     return f"{CONTROL_PREFIX}.{site}.>"
+
+
+def close_gap(experiment: str) -> str:
+    """Where collectors are asked not to wait for what is missing of an experiment; `*` for all of them."""
+    return f"{OPERATOR_PREFIX}.close-gap.{experiment}"
 
 
 def lease(partition: int) -> str:

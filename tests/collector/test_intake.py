@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from headrace_collector.intake import (
     ABOVE_BYTES_MAX,
-    GAP_PATIENCE_S,
+    REORDER_S,
     REWIND_PAUSE_S,
     SOURCE_ABOVE_BYTES_MAX,
     Arrival,
@@ -28,7 +28,7 @@ _numbers = count()
 
 def arrival(first: int, end: int, kind: FrameKind = FrameKind.EVENTS, size: int = 100) -> Arrival:
     frame = Frame(kind, "team/project", EXPERIMENT, SOURCE, first, end)
-    return Arrival(frame, reply=f"reply-{next(_numbers)}", site="local", size=size)
+    return Arrival(frame, reply=f"reply-{next(_numbers)}", site="local", size=size, at_ns=0)
 
 
 class Desk:
@@ -171,9 +171,9 @@ class TestGaps:
         desk.offer(arrival(0, 10))
         desk.offer(arrival(20, 30))
         assert desk.intake.rewind_due(desk.now) is None
-        assert desk.intake.rewind_due(desk.now + GAP_PATIENCE_S) == 10
-        assert desk.intake.rewind_due(desk.now + GAP_PATIENCE_S + 1) is None
-        assert desk.intake.rewind_due(desk.now + GAP_PATIENCE_S + REWIND_PAUSE_S) == 10
+        assert desk.intake.rewind_due(desk.now + REORDER_S) == 10
+        assert desk.intake.rewind_due(desk.now + REORDER_S + 1) is None
+        assert desk.intake.rewind_due(desk.now + REORDER_S + REWIND_PAUSE_S) == 10
 
     def test_closed_gap_asks_for_nothing(self) -> None:
         """A gap that closed by itself is forgotten."""

@@ -22,9 +22,9 @@ except ImportError as lacking:  # a plain `pip install headrace` logs; the comma
     sys.exit(f"headrace: the command lacks {lacking.name}: pip install 'headrace[all]'")
 
 GROUP: Final = "headrace.commands"
-COMMANDS: Final = ("run", "up", "ls", "show", "plot", "status", "doctor", "deploy")
-"""Ours, each a module of this package with a function (or, of several commands, a `typer.Typer`) of that name; in the order of the
-help page."""
+COMMANDS: Final = ("run", "up", "ls", "show", "plot", "status", "doctor", "deploy", "close-gap")
+"""Ours, each a module of this package with a function (or, of several commands, a `typer.Typer`) of that name, `_` for `-`; in the
+order of the help page."""
 USAGE: Final = 2
 INTERRUPTED: Final = 130
 _DEBUG: Final = "--debug"
@@ -100,7 +100,7 @@ def _app(name: str | None) -> typer.Typer:
     app.callback()(_headrace)
     for ours in COMMANDS if name is None else [name] if name in COMMANDS else []:
         module = _import(ours)
-        command = getattr(module, ours)
+        command = getattr(module, ours.replace("-", "_"))
         if isinstance(command, typer.Typer):
             app.add_typer(command, name=ours)
         else:
@@ -126,7 +126,7 @@ def _headrace(
 
 def _import(name: str) -> Any:
     try:
-        return import_module(f"headrace.command.{name}")
+        return import_module(f"headrace.command.{name.replace('-', '_')}")
     except MissingExtra:
         raise
     except ImportError as error:

@@ -85,15 +85,18 @@ def collector() -> Rights:
             *(f"{_API}.DIRECT.GET.{stream}.>" for stream in (subjects.MARKS_STREAM, subjects.LEASES_STREAM)),
             *(f"{_API}.STREAM.MSG.GET.{stream}" for stream in (subjects.MARKS_STREAM, subjects.LEASES_STREAM)),
             f"{_API}.STREAM.PURGE.{subjects.LEASES_STREAM}",
+            _inbox(OPERATOR_NAME),  # answers to people
         ),
-        subscribe=(f"{subjects.LEASES_PREFIX}.>", _inbox(COLLECTOR_NAME)),
+        subscribe=(f"{subjects.LEASES_PREFIX}.>", f"{subjects.OPERATOR_PREFIX}.>", _inbox(COLLECTOR_NAME)),
     )
 
 
 def operator() -> Rights:
-    """Look at the streams, read marks and leases, and ask agents to rewind or to end an experiment. Reads nobody's events."""
+    """Look at the streams, read marks and leases, ask agents to rewind or to end an experiment, and collectors to close a gap.
+    Reads nobody's events."""
     return Rights(
         publish=(
+            f"{subjects.OPERATOR_PREFIX}.>",
             f"{subjects.CONTROL_PREFIX}.>",
             *(f"{_API}.STREAM.INFO.{stream}" for stream in _STREAMS),
             *(f"{_API}.CONSUMER.{verb}.{queue}" for queue in _QUEUES for verb in ("LIST", "NAMES")),
