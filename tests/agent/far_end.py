@@ -118,7 +118,9 @@ class FarEnd:
         if self.answering:
             await self.mark(frame.source)
 
-    async def mark(self, source: str, *, position: int | None = None, commit: int | None = None) -> None:
+    async def mark(
+        self, source: str, *, position: int | None = None, commit: int | None = None, missing: int = -1
+    ) -> None:
         """Say how far a source is stored, truly or not."""
         mark = Mark(
             self.store,
@@ -128,6 +130,7 @@ class FarEnd:
             self.commit if commit is None else commit,
             "TST-1",
             dead=source in self.dead,
+            missing=missing,
         )
         await self.client.publish(subjects.mark(self.site, source), encode(mark))
 

@@ -73,6 +73,25 @@ async def test_marks_count_by_commit_and_only_of_the_store_of_this_home(
         writer.close(Outcome.SUCCEEDED)
 
 
+async def test_what_collectors_gave_up_is_kept_and_sent_again(
+    home: Home, nats_server: NatsServer, serve: Serve
+) -> None:
+    """A mark above a range that nobody had sent frees nothing of it here: it is sent, and only the mark after it frees it."""
+    async with FarEnd(nats_server.url, answering=False) as far, serve() as agent:
+        writer = new_writer(home)
+        log_points(writer, 1000)
+        await until(lambda: far.watermark(writer.source) == writer.position, "all bytes arrived")
+        source = agent.tail.lanes[writer.source].source
+        whole = bytes(far.bytes.pop(writer.source))  # the broker lost them
+        await far.mark(writer.source, position=writer.position, commit=9, missing=0)
+        await until(lambda: far.watermark(writer.source) == writer.position, "all bytes arrived again")
+        assert bytes(far.bytes[writer.source]) == whole
+        assert source.stored == 0
+        await far.mark(writer.source, position=writer.position, commit=10)
+        await until(lambda: source.stored == writer.position, "the store has them")
+        writer.close(Outcome.SUCCEEDED)
+
+
 def test_a_home_stays_bound_to_its_first_store(home: Home) -> None:
     """Across restarts too."""
     binding = StoreBinding(home)
