@@ -30,8 +30,18 @@ from headrace_proto.journal.layout import (
     segment_name,
     segment_numbers,
 )
-from headrace_proto.journal.verify import Damage, Verified, believable, verify
-from headrace_proto.limits import BATCH_RAW_MAX, CHECK_BYTES, EVENT_BYTES_MAX, HEADER_BYTES
+from headrace_proto.journal.segment import sync_names
+from headrace_proto.journal.verify import (
+    Damage,
+    base_by_check,
+    believable,
+    closes,
+    is_check,
+    survivors,
+    verified,
+    whole_events,
+)
+from headrace_proto.limits import BATCH_RAW_MAX, CHECK_BYTES, EVENT_BYTES_MAX, HEADER_BYTES, SEGMENT_RESERVE
 
 SETTLE_NS: Final = 1_000_000
 """A committed offset counts this long after it was first seen."""
@@ -41,15 +51,19 @@ PULSE_AT: Final = BASE_AT
 PULSE_BYTES: Final = LIVE.size
 _BLOCK_MAX: Final = CHECK_BYTES + EVENT_BYTES_MAX + CHECK_WIDTH
 _SEGMENT_MAX: Final = 64 * 1024 * 1024
+_ROLL_ROOM: Final = EVENT_BYTES_MAX + SEGMENT_RESERVE
+"""A segment with more room than this is followed by no other, unless its index is full; that is so behind a quarter of it."""
+_LAST_CHECKS: Final = 4
+"""Of the index, looked at for the journal's end: the last one may be damaged itself."""
 
 
 class _File:
-    """One segment file. `end` is the position behind its last committed event.
+    """One segment file. `end` is the position behind its last committed event; `said` is what its header said last, true or not.
 
     Its descriptor is opened when it is needed and may be closed in between: a backlog of gigabytes is hundreds of segments.
     """
 
-    __slots__ = ("_descriptor", "_live", "_path", "base", "closed", "end", "head", "size", "synced")
+    __slots__ = ("_descriptor", "_live", "_path", "base", "closed", "end", "head", "said", "size", "synced")
 
     def __init__(self, folder: str, number: int) -> None:
         self._path = os.path.join(folder, segment_name(number))
@@ -67,9 +81,10 @@ class _File:
             raise
         self.size = facts.st_size
         self.base = UNSET
-        self.end = self.synced = 0
+        self.end = self.said = self.synced = 0
         self.closed = False
         self.refresh()
+        self._find_end()
 
     @property
     def descriptor(self) -> int:
@@ -93,24 +108,54 @@ class _File:
         self._live = page
         base, committed, closed = LIVE.unpack(page)
         if self.base == UNSET and base < 1 << 62:
-            self.base = self.end = base
-        if self.in_use and HEADER_BYTES <= committed <= self.size:
-            self.end = max(self.end, self.base + committed - HEADER_BYTES)
+            self.base = self.end = base if self.head.number else 0
+        if self.in_use and HEADER_BYTES <= committed <= _SEGMENT_MAX:
+            self.said = self.base + committed - HEADER_BYTES
+            self.end = max(self.end, self.said if committed <= self.size else 0)
         self.closed = self.closed or closed == 1
+
+    def _find_end(self) -> None:
+        """Go at least as far as the last check that stands where the index says: the committed word has no checksum."""
+        if not self.in_use:
+            return
+        nonce = self.head.facts.nonce
+        for check in reversed(self.checks(self.base + self.size - HEADER_BYTES)[-_LAST_CHECKS:]):
+            if is_check(self.read(check, check + CHECK_WIDTH), check, nonce):
+                self.end = max(self.end, check + CHECK_WIDTH)
+                return
+
+    def ends_as_closed(self) -> bool:
+        """Whether the last event is a CLOSED one, covered by its check: a bit that flipped must not end a journal."""
+        first = max(self.base, self.end - _BLOCK_MAX - CHECK_WIDTH)
+        data = self.read(first, self.end)
+        offsets = [check - first for check in self.checks(self.end) if check >= first]
+        left = survivors(data, first, self.head.facts.nonce, offsets, from_start=first == self.base)
+        return bool(left.blocks) and left.blocks[-1][1] == len(data) and closes(data, left.blocks[-1][0])
+
+    def find_base(self, nonce: float) -> bool:
+        """Take the base that the first whole block says, if there is one: the word in the header has no checksum of its own."""
+        base = base_by_check(os.pread(self.descriptor, _BLOCK_MAX, HEADER_BYTES), nonce)
+        if base is not None and self.in_use:
+            self.move_base(base)
+        return base is not None
+
+    def move_base(self, base: int) -> None:
+        """Stand at another base than the header's word says."""
+        self.base, self.end = base, base + self.end - self.base
 
     def offset(self, position: int) -> int:
         """The file offset of a position."""
         return position - self.base + HEADER_BYTES
 
-    def checks(self) -> list[int]:
-        """The positions where check events should stand: ascending, inside the committed part."""
+    def checks(self, end: int) -> list[int]:
+        """The positions where check events should stand, by the index: ascending, and below `end`."""
         page = os.pread(self.descriptor, CHECKS.size, CHECKS_AT)
         if len(page) < CHECKS.size:
             return []
         positions: list[int] = []
         for offset in CHECKS.unpack(page):
             position = self.base + offset - HEADER_BYTES
-            if offset == 0 or position + CHECK_WIDTH > self.end:
+            if offset == 0 or position + CHECK_WIDTH > end:
                 break
             if position >= (positions[-1] if positions else self.base):
                 positions.append(position)
@@ -157,6 +202,8 @@ class JournalReader:
             raise Corrupt(f"the journal {folder} has no segment")
         self._files: list[_File] = [_File(folder, numbers[0])]
         self.header: Final[Header] = self._files[0].head.facts
+        if numbers[0]:
+            self._files[0].find_base(self.header.nonce)
         self._ahead: _File | None = None
         self.obstacle = ""  # why the journal cannot be read further than `end`
         self._reading = self._files[0]
@@ -166,6 +213,8 @@ class JournalReader:
         self._now_ns = 0
         self._suspect: Damage | None = None
         self._suspected_ns = 0
+        self._closed_at: int | None = None  # the end at which it was seen to be closed indeed
+        self._linked = -1  # the newest segment whose name is known to be on the disk
         self._advance()
 
     # -- How far it goes -------------------------------------------------------------------------------------------------
@@ -183,7 +232,10 @@ class JournalReader:
     @property
     def closed(self) -> bool:
         """Whether the writer has closed the journal: nothing follows `end`."""
-        return self._files[-1].closed
+        newest = self._files[-1]
+        if newest.closed and self._closed_at != newest.end:
+            self._closed_at = newest.end if newest.ends_as_closed() else None
+        return newest.closed and self._closed_at == newest.end
 
     def poll(self, now_ns: int) -> int:
         """Look again; the position up to which bytes may be read now. `now_ns` is a clock that never goes back."""
@@ -216,11 +268,28 @@ class JournalReader:
                 return
             newest.refresh()  # what it committed before it rolled
             newest.close()
-            if following.base < newest.end:
-                self.obstacle = f"segment {following.head.number} begins before the one before it ends"
+            if following.base != newest.end:
+                newest.end = self._joined(newest, following)
+            if not newest.end <= following.base <= newest.base + _SEGMENT_MAX:
+                self.obstacle = (
+                    f"segment {following.head.number} begins before the one before it ends, or long after it"
+                )
                 return
             self._files.append(following)
             self._ahead = None
+
+    def _joined(self, newest: _File, following: _File) -> int:
+        """Where `newest` ends, when its committed word and the base behind it differ: one of the two was damaged.
+
+        A check in the one or at the end of the other says which: a finished segment ends with one.
+        """
+        if following.find_base(self.header.nonce):
+            return min(newest.end, max(following.base, newest.base))
+        last = newest.said - CHECK_WIDTH
+        if newest.base <= last and is_check(newest.read(last, newest.said), last, self.header.nonce):
+            following.move_base(newest.said)
+            return newest.said
+        return newest.end
 
     def _following(self, newest: _File) -> _File | None:
         """The segment after `newest`, once it is in use. Until then it is kept open: the writer makes it ahead of its need.
@@ -228,7 +297,7 @@ class JournalReader:
         One that cannot be read is an `obstacle`: what lies before it is handed out, and the journal is never over.
         """
         if self._ahead is None:
-            if newest.closed or newest.offset(newest.end) < newest.size // 4:
+            if newest.closed or newest.offset(newest.end) < min(newest.size // 4, newest.size - _ROLL_ROOM):
                 return None
             try:
                 self._ahead = _File(self.folder, newest.head.number + 1)
@@ -315,45 +384,68 @@ class JournalReader:
         self._reading = file
         finished = nth + 1 < len(self._files)
         end = self._files[nth + 1].base if finished else min(file.end, self._settled)
-        if position >= file.end:
-            return Damage(position, end, "the segment ends too early")
-        checks = file.checks()
+        checks = file.checks(end)
         covered = bisect_right(checks, position - CHECK_WIDTH)  # checks that end at or before `position`
         start = checks[covered - 1] + CHECK_WIDTH if covered else file.base
-        return self._believed(file, start, position, end, checks[covered:], bytes_max)
+        if position - start < _BLOCK_MAX:  # else the index does not tell where its block begins
+            data = self._believed(file, start, position, end, checks[covered:], bytes_max)
+            if data:
+                return data
+        return self._survived(file, position, end, checks, bytes_max)
 
-    def _believed(
-        self, file: _File, start: int, position: int, end: int, checks: list[int], bytes_max: int
-    ) -> bytes | Damage | None:
-        """The bytes from `position` on that the checks behind it, or their writer's boot, vouch for. `start` begins its block."""
-        inside = [check for check in checks if check + CHECK_WIDTH <= end]
-        wanted = [check for check in inside if check + CHECK_WIDTH - position <= bytes_max] or inside[:1]
+    def _believed(self, file: _File, start: int, position: int, end: int, checks: list[int], bytes_max: int) -> bytes:
+        """The bytes from `position` on that the checks of the index, or their writer's boot, vouch for. `start` begins a block."""
+        wanted = [check for check in checks if check + CHECK_WIDTH - position <= bytes_max] or checks[:1]
         stop = wanted[-1] + CHECK_WIDTH if wanted else start
-        tail = len(wanted) == len(inside) and end - position <= bytes_max
-        data = file.read(start, end if tail else stop)
-        if len(data) < (end if tail else stop) - start:
-            return Damage(position, end, "the segment was cut short")
-        verdict = verify(data, start, self.header.nonce, [check - start for check in wanted])
-        if verdict.good > position - start:
-            good = verdict.good if verdict.bad or not tail else self._with_tail(file, data, start, verdict)
-            return data[position - start : good]
-        if verdict.bad:
-            return Damage(position, start + verdict.good + verdict.bad, "a check does not fit its bytes")
-        good = self._with_tail(file, data, start, verdict)
-        return data[position - start : good] if good > position - start else Damage(position, end, "torn by a crash")
+        if len(wanted) == len(checks) and end - stop < _BLOCK_MAX and end - position <= bytes_max:
+            stop = end
+        if stop - position > bytes_max:  # the index has a hole
+            return b""
+        data = file.read(start, stop)
+        good = verified(data, start, self.header.nonce, [check - start for check in wanted])
+        if stop == end and (not wanted or good == wanted[-1] + CHECK_WIDTH - start):
+            good += self._tail_believed(data[good:], file.offset(start) + good)
+        return data[position - start : good]
 
-    def _with_tail(self, file: _File, data: bytes, start: int, verdict: Verified) -> int:
-        """How much of `data` counts when the bytes behind its last check are judged as well."""
+    def _survived(self, file: _File, position: int, end: int, checks: list[int], bytes_max: int) -> bytes | Damage:
+        """What is left at `position`, where the index leads no further: whole blocks, found by their own checks."""
+        lowest = max(file.base, position - _BLOCK_MAX - CHECK_WIDTH)
+        highest = min(end, position + bytes_max)
+        data = file.read(lowest, highest)
+        at = position - lowest
+        offsets = [check - lowest for check in checks if lowest <= check < highest]
+        left = survivors(data, lowest, self.header.nonce, offsets, from_start=lowest == file.base)
+        for begin, stop in left.blocks:
+            if begin <= at < stop:
+                return data[at:stop]
+            if begin > at:
+                return Damage(position, lowest + begin, "a check does not fit its bytes")
+        if left.tail is not None and left.tail > at:
+            return Damage(position, lowest + left.tail, "a check does not fit its bytes")
+        if highest < end:
+            return Damage(position, highest, "no check covers it")
+        if left.tail is None or end - lowest - left.tail > _BLOCK_MAX:
+            return Damage(position, end, "no check covers it")
+        good = left.tail + self._tail_believed(data[left.tail :], file.offset(lowest) + left.tail)
+        return data[at:good] if good > at else Damage(position, end, "torn by a crash")
+
+    def _tail_believed(self, tail: bytes, file_offset: int) -> int:
+        """How much of what no check covers counts: whole events, and after a crash of its machine those that surely arrived."""
         if self.header.boot_id == machine.boot_id():
-            return len(data)
-        return verdict.good + believable(data[verdict.good :], file.offset(start) + verdict.good)
+            return whole_events(tail)
+        return believable(tail, file_offset)
 
     # -- Care ------------------------------------------------------------------------------------------------------------
 
     def sync(self) -> None:
         """Return when everything committed survives a power loss. May run in another thread than the rest."""
-        for file in list(self._files):
+        files = list(self._files)
+        for file in files:
             file.sync()
+        newest = files[-1].head.number
+        if newest != self._linked:  # a file whose name is not on the disk is lost with all its bytes
+            sync_names(self.folder)
+            self._linked = newest
 
     def trim(self, below: int) -> int:
         """Delete the segments that lie wholly below the position; the bytes that this freed."""

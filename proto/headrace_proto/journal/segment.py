@@ -126,3 +126,22 @@ class Segment:
         self.map.close()
         with suppress(OSError):  # a daemon closes all descriptors that it finds; the map does not need this one
             os.close(self.descriptor)
+
+
+def sync_names(folder: str) -> None:
+    """Bring the names in a journal's folder to the disk, and its own, up to the home's: a file without a name is lost."""
+    sync_file(folder)
+    for _ in range(3):
+        folder = os.path.dirname(folder)
+        with suppress(PermissionError):  # above the home we may have no business
+            sync_file(folder)
+
+
+def sync_file(path: str) -> None:
+    """Bring a file's bytes, or a folder's names, to the disk. One that is gone was trimmed: the store has it."""
+    with suppress(FileNotFoundError):
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from headrace_proto import events, filesystem
 from headrace_proto.errors import ExperimentStopped, HomeUnusable
-from headrace_proto.events import POINT_WIDTH, Kind, Role, pack
+from headrace_proto.events import CHECK_WIDTH, POINT_WIDTH, Kind, Role, pack
 from headrace_proto.home import FOLDER_MODE, HIDDEN, Home
 from headrace_proto.ids import random_id
 from headrace_proto.journal import lock, machine
@@ -84,6 +84,7 @@ class Tape:
         self._failing = False  # the segment could not be written to when it was last tried
         self._next: Segment | None = None
         self._unsynced: list[int] = []
+        self._named = -1  # the newest segment whose name is known to be on the disk
         self._header = self._make_header()
         self._kind = filesystem.kind_of(self.home.journals)
         hidden = os.path.join(self.home.journals, HIDDEN + self.source)
@@ -229,6 +230,15 @@ class Tape:
         self._checks += 1
         self._checked = self._at
 
+    def _check_early(self) -> None:
+        """Cover everything now: bytes that no check covers can be told from a torn write in most cases only (`verify.believable`).
+
+        Not when that was done so often that the index would be full before the segment is half used.
+        """
+        if self._checks - (self._at - HEADER_BYTES) // CHECK_BYTES < CHECKS_MAX // 2:
+            self._check()
+            self._limit[0] = min(self._checked + CHECK_BYTES, self._hard - POINT_WIDTH)
+
     def _make_room(self, size: int) -> None:
         """The slow path: afterwards an event of `size` bytes may be written at `_at`. Raises `NoRoom`."""
         if self.closed:
@@ -309,7 +319,7 @@ class Tape:
 
     def _report_gap(self) -> None:
         """Write what was dropped since the last report; it fits the reserve."""
-        if self._unreported and self._at <= self._hard:
+        if self._unreported and self._at <= self._hard + CHECK_WIDTH:
             self._append(pack(Kind.GAP, time.time_ns(), self._unreported, self._drop_reason[:64]))
             self._unreported = 0
 

@@ -2,12 +2,14 @@
 
 A segment's index says where its check events should stand; a check event says, with its own position and its source's nonce, that
 it does stand there, and with its crc32 that the bytes before it are those that were written. So a damaged block costs that block
-only: the next check starts afresh. An index that lies costs nothing but a search for the check's own bytes.
+only: the next check starts afresh. An index that lies, or never reached the disk, costs nothing but a search for the checks' own
+bytes.
 """
 
 from __future__ import annotations
 
 from binascii import crc32
+from bisect import bisect_right
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
@@ -24,7 +26,10 @@ from headrace_proto.events import (
     Kind,
 )
 
-_PAGE: Final = 4096
+SECTOR: Final = 512
+"""What a disk writes whole or not at all, and what a machine's crash may therefore tear a page into."""
+_BEGINNINGS_MAX: Final = 4
+"""Places tried as the beginning of one block: an index that lies on purpose cannot make a reader try thousands."""
 _WIDTHS: Final[dict[int, int]] = {Kind.POINT: POINT_WIDTH, Kind.CHECK: CHECK_WIDTH, Kind.AUTO_POINT: AUTO_POINT_WIDTH}
 
 
@@ -36,27 +41,61 @@ class Damage(NamedTuple):
     reason: str
 
 
-class Verified(NamedTuple):
-    """What was found in a stretch of a segment that begins where a check's cover begins."""
+class Survivors(NamedTuple):
+    """What of a damaged stretch may be believed. Offsets into the stretch."""
 
-    good: int  # bytes from the beginning that are whole, covered blocks
-    bad: int  # bytes after them that are damaged, 0 if none was found
+    blocks: list[tuple[int, int]]  # [begin, end) of covered bytes, ascending, neighbours joined
+    tail: int | None  # where the bytes begin that no check covers; None when the stretch does not show it
 
 
-def verify(data: bytes, position: int, nonce: float, offsets: list[int]) -> Verified:
-    """Check the blocks of `data`, which begins at `position`, against its check events at `offsets` (into `data`, ascending).
+def verified(data: bytes, position: int, nonce: float, offsets: list[int]) -> int:
+    """How many bytes of `data`, which begins at `position` and a block's beginning, are whole blocks that their checks vouch for.
 
-    Stops at the first damage. Bytes after the last check are neither good nor bad.
+    `offsets`, ascending, are where its check events should stand. Stops at the first that does not fit.
     """
     good = 0
     with memoryview(data) as view:
-        for nth, offset in enumerate(offsets):
+        for offset in offsets:
             crc = _check_at(data, offset, position, nonce)
-            if crc is not None and crc == crc32(view[good:offset]):
-                good = offset + CHECK_WIDTH
-                continue
-            return Verified(good, _damaged_until(data, good, position, nonce, offsets[nth:]) - good)
-    return Verified(good, 0)
+            if crc is None or crc != crc32(view[good:offset]):
+                break
+            good = offset + CHECK_WIDTH
+    return good
+
+
+def survivors(data: bytes, position: int, nonce: float, offsets: list[int], *, from_start: bool) -> Survivors:
+    """The blocks of `data` that are whole, found by the check events' own bytes.
+
+    The index (`offsets`) is heard too when it names all of those: what else it names are checks that were destroyed, so a block
+    begins behind each, and none of it is an uncovered tail. `from_start`: `data` begins where a block does.
+    """
+    checks = list(_true_checks(data, position, nonce))
+    hints = offsets if set(checks) <= set(offsets) else []
+    edges = sorted({offset + CHECK_WIDTH for offset in (*checks, *hints)} | ({0} if from_start else set()))
+    blocks: list[tuple[int, int]] = []
+    with memoryview(data) as view:
+        for offset in checks:
+            crc, end = _check_at(data, offset, position, nonce), offset + CHECK_WIDTH
+            nth = bisect_right(edges, offset)
+            for begin in reversed(edges[max(nth - _BEGINNINGS_MAX, 0) : nth]):
+                if crc == crc32(view[begin:offset]):
+                    joins = bool(blocks) and blocks[-1][1] == begin
+                    blocks.append((blocks.pop()[0] if joins else begin, end))
+                    break
+    destroyed = hints and hints[-1] not in checks and not _resembles_check(data, hints[-1], position, nonce)
+    return Survivors(blocks, edges[-1] if edges and not destroyed else None)
+
+
+def base_by_check(data: bytes, nonce: float) -> int | None:
+    """The position at which a segment begins whose first events are `data`, by its first whole block; None: none says so."""
+    offset = data.find(CHECK_TAG)
+    while 0 <= offset <= len(data) - CHECK_WIDTH:
+        position = int(CHECK.unpack_from(data, offset)[5])
+        crc = _check_at(data, offset, position - offset, nonce)
+        if crc is not None and crc == crc32(data[:offset]) and position >= offset:
+            return position - offset
+        offset = data.find(CHECK_TAG, offset + 1)
+    return None
 
 
 def _check_at(data: bytes, offset: int, position: int, nonce: float) -> int | None:
@@ -68,22 +107,36 @@ def _check_at(data: bytes, offset: int, position: int, nonce: float) -> int | No
     return int(crc) if tags and its_nonce == nonce and its_position == position + offset and zero == 0.0 else None
 
 
-def _damaged_until(data: bytes, start: int, position: int, nonce: float, offsets: list[int]) -> int:
-    """Where the first block after the damage at `start` begins that its own check vouches for, or the last check's end."""
-    last = start
-    for offset in _true_checks(data, start, position, nonce):
-        last = offset + CHECK_WIDTH
-        crc = _check_at(data, offset, position, nonce)
-        for begin in (other + CHECK_WIDTH for other in offsets):
-            if start < begin <= offset and crc == crc32(data[begin:offset]):
-                return begin
-        return last
-    return max(last, offsets[-1] + CHECK_WIDTH)
+def is_check(data: bytes, position: int, nonce: float) -> bool:
+    """Whether `data` is the check event that belongs at `position`."""
+    return _check_at(data, 0, position, nonce) is not None
 
 
-def _true_checks(data: bytes, start: int, position: int, nonce: float) -> Iterator[int]:
-    """The offsets, from `start` on, of bytes that are a check event and say that they stand there."""
-    offset = data.find(CHECK_TAG, start)
+def closes(data: bytes, start: int) -> bool:
+    """Whether the events of `data` from `start` on, whole ones, end with a CLOSED and its check."""
+    unpacker = msgpack.Unpacker(max_buffer_size=len(data) or 1)
+    unpacker.feed(memoryview(data)[start:])
+    ends = [start]
+    try:
+        while ends[-1] < len(data):
+            unpacker.skip()
+            ends.append(start + unpacker.tell())
+    except Exception:  # msgpack raises a handful of unrelated types on torn bytes
+        return False
+    return len(ends) > 2 and data[ends[-3] + 1] == Kind.CLOSED
+
+
+def _resembles_check(data: bytes, offset: int, position: int, nonce: float) -> bool:
+    """Whether a check event may have stood at `offset`, of which some bytes are still there."""
+    if offset < 0 or offset + CHECK_WIDTH > len(data):
+        return False
+    _, _, _, its_nonce, _, its_position, _, _ = CHECK.unpack_from(data, offset)
+    return bool(its_nonce == nonce or its_position == position + offset)
+
+
+def _true_checks(data: bytes, position: int, nonce: float) -> Iterator[int]:
+    """The offsets of bytes that are a check event and say that they stand there."""
+    offset = data.find(CHECK_TAG)
     while offset >= 0:
         if _check_at(data, offset, position, nonce) is not None:
             yield offset
@@ -93,21 +146,21 @@ def _true_checks(data: bytes, start: int, position: int, nonce: float) -> Iterat
 def believable(tail: bytes, file_offset: int) -> int:
     """Of a tail that no check covers and that outlived a crash of its machine: the bytes of whole events that are no torn write.
 
-    Stores reach the disk a page at a time in any order, so a page that is all zeros never arrived. Events count up to the first
-    such page; an event that reaches into it does not. `file_offset` is where the tail begins in its file.
+    Stores reach the disk a sector at a time in any order, so a sector that is all zeros never arrived. Events count up to the
+    first such sector; an event that reaches into it does not. `file_offset` is where the tail begins in its file.
     """
     limit = len(tail)
-    page = -(-file_offset // _PAGE) * _PAGE
-    while page < file_offset + len(tail):
-        begin = page - file_offset
-        if not any(tail[begin : begin + _PAGE]):
+    sector = -(-file_offset // SECTOR) * SECTOR
+    while sector < file_offset + len(tail):
+        begin = sector - file_offset
+        if not any(tail[begin : begin + SECTOR]):
             limit = begin
             break
-        page += _PAGE
-    return _whole_events(tail[:limit])
+        sector += SECTOR
+    return whole_events(tail[:limit])
 
 
-def _whole_events(data: bytes) -> int:
+def whole_events(data: bytes) -> int:
     """Bytes of the whole arrays at the beginning of `data`, the kinds of a fixed width in that width."""
     unpacker = msgpack.Unpacker(max_buffer_size=len(data) or 1)
     unpacker.feed(data)

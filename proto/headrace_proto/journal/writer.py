@@ -51,7 +51,7 @@ from headrace_proto.home import Home
 from headrace_proto.journal import forks, reentry
 from headrace_proto.journal.layout import SourceFacts, segment_name
 from headrace_proto.journal.refusal import point_refusal, row_refusal
-from headrace_proto.journal.segment import NoRoom
+from headrace_proto.journal.segment import NoRoom, sync_file, sync_names
 from headrace_proto.journal.tape import FirstEvents, Tape
 from headrace_proto.journal.vocabulary import Vocabulary
 from headrace_proto.limits import EVENT_BYTES_MAX, TRACEBACK_BYTES_MAX
@@ -300,21 +300,24 @@ class JournalWriter(Tape):
         try:
             if self.closed or self._pid != os.getpid():
                 return
-            descriptor, older, self._unsynced = os.dup(self._segment.descriptor), self._unsynced, []
+            with suppress(NoRoom):  # without one, a crash costs what `verify.believable` cannot tell
+                self._check_early()
+            segment, older, self._unsynced = self._segment, self._unsynced, []
+            descriptor, number = os.dup(segment.descriptor), segment.number
         finally:
             self._release()
         try:
             os.fdatasync(descriptor)
+            for finished in older:
+                sync_file(os.path.join(self.folder, segment_name(finished)))
+            if number != self._named:
+                sync_names(self.folder)
+                self._named = number
+        except OSError:
+            self._unsynced = older + self._unsynced
+            raise
         finally:
             os.close(descriptor)
-        paths = [self.home.journal(self.source), *(os.path.join(self.folder, segment_name(n)) for n in older)]
-        for path in paths:
-            with suppress(FileNotFoundError):  # trimmed: the store has it
-                descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-                try:
-                    os.fsync(descriptor)
-                finally:
-                    os.close(descriptor)
 
     def close(self, outcome: str, detail: str | None = None) -> None:
         """End this source. `detail` is a traceback, of which the end is kept. Does nothing the second time, or in a child."""
