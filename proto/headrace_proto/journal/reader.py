@@ -37,6 +37,7 @@ from headrace_proto.journal.verify import (
     believable,
     closes,
     is_check,
+    resembles_check,
     survivors,
     verified,
     whole_events,
@@ -123,6 +124,11 @@ class _File:
             if is_check(self.read(check, check + CHECK_WIDTH), check, nonce):
                 self.end = max(self.end, check + CHECK_WIDTH)
                 return
+
+    def begins_block(self, position: int, nonce: float) -> bool:
+        """Whether a block begins at the position: behind a check, or what damage left of one, or with the segment."""
+        check = position - CHECK_WIDTH
+        return position == self.base or resembles_check(self.read(check, position), check, nonce)
 
     def ends_as_closed(self) -> bool:
         """Whether the last event is a CLOSED one, covered by its check: a bit that flipped must not end a journal."""
@@ -402,9 +408,12 @@ class JournalReader:
         if stop - position > bytes_max:  # the index has a hole
             return b""
         data = file.read(start, stop)
-        good = verified(data, start, self.header.nonce, [check - start for check in wanted])
-        if stop == end and (not wanted or good == wanted[-1] + CHECK_WIDTH - start):
-            good += self._tail_believed(data[good:], file.offset(start) + good)
+        nonce = self.header.nonce
+        good = verified(data, start, nonce, [check - start for check in wanted])
+        last = (wanted[-1] if wanted else start - CHECK_WIDTH) + CHECK_WIDTH
+        if stop == end and good == last - start and (wanted or file.begins_block(start, nonce)):
+            at = max(position - last, 0)
+            good += self._tail_believed(data[good:], file.offset(last), at)
         return data[position - start : good]
 
     def _survived(self, file: _File, position: int, end: int, checks: list[int], bytes_max: int) -> bytes | Damage:
@@ -420,20 +429,24 @@ class JournalReader:
                 return data[at:stop]
             if begin > at:
                 return Damage(position, lowest + begin, "a check does not fit its bytes")
-        if left.tail is not None and left.tail > at:
-            return Damage(position, lowest + left.tail, "a check does not fit its bytes")
+        behind = at if left.behind is None else left.behind
+        if behind > at:
+            return Damage(position, lowest + behind, "a check does not fit its bytes")
         if highest < end:
             return Damage(position, highest, "no check covers it")
-        if left.tail is None or end - lowest - left.tail > _BLOCK_MAX:
+        if left.behind is None or not left.tail or len(data) - behind > _BLOCK_MAX:
             return Damage(position, end, "no check covers it")
-        good = left.tail + self._tail_believed(data[left.tail :], file.offset(lowest) + left.tail)
+        good = behind + self._tail_believed(data[behind:], file.offset(lowest) + behind, at - behind)
         return data[at:good] if good > at else Damage(position, end, "torn by a crash")
 
-    def _tail_believed(self, tail: bytes, file_offset: int) -> int:
-        """How much of what no check covers counts: whole events, and after a crash of its machine those that surely arrived."""
+    def _tail_believed(self, tail: bytes, file_offset: int, start: int) -> int:
+        """How much of what no check covers counts: whole events, and after a crash of its machine those that surely arrived.
+
+        Nothing does unless an event begins at `start`.
+        """
         if self.header.boot_id == machine.boot_id():
-            return whole_events(tail)
-        return believable(tail, file_offset)
+            return whole_events(tail, start)
+        return believable(tail, file_offset, start)
 
     # -- Care ------------------------------------------------------------------------------------------------------------
 

@@ -45,7 +45,8 @@ class Survivors(NamedTuple):
     """What of a damaged stretch may be believed. Offsets into the stretch."""
 
     blocks: list[tuple[int, int]]  # [begin, end) of covered bytes, ascending, neighbours joined
-    tail: int | None  # where the bytes begin that no check covers; None when the stretch does not show it
+    behind: int | None  # where the last block that is seen to begin does so; None: the stretch does not show it
+    tail: bool  # whether what is behind that, if no check follows, are bytes that no check covers yet
 
 
 def verified(data: bytes, position: int, nonce: float, offsets: list[int]) -> int:
@@ -82,8 +83,8 @@ def survivors(data: bytes, position: int, nonce: float, offsets: list[int], *, f
                     joins = bool(blocks) and blocks[-1][1] == begin
                     blocks.append((blocks.pop()[0] if joins else begin, end))
                     break
-    destroyed = hints and hints[-1] not in checks and not _resembles_check(data, hints[-1], position, nonce)
-    return Survivors(blocks, edges[-1] if edges and not destroyed else None)
+    tail = not hints or hints[-1] in checks or resembles_check(data[hints[-1] :], position + hints[-1], nonce)
+    return Survivors(blocks, edges[-1] if edges else None, tail)
 
 
 def base_by_check(data: bytes, nonce: float) -> int | None:
@@ -126,12 +127,12 @@ def closes(data: bytes, start: int) -> bool:
     return len(ends) > 2 and data[ends[-3] + 1] == Kind.CLOSED
 
 
-def _resembles_check(data: bytes, offset: int, position: int, nonce: float) -> bool:
-    """Whether a check event may have stood at `offset`, of which some bytes are still there."""
-    if offset < 0 or offset + CHECK_WIDTH > len(data):
+def resembles_check(data: bytes, position: int, nonce: float) -> bool:
+    """Whether `data` begins with a check event that belongs at `position`, or with what damage left of one."""
+    if len(data) < CHECK_WIDTH:
         return False
-    _, _, _, its_nonce, _, its_position, _, _ = CHECK.unpack_from(data, offset)
-    return bool(its_nonce == nonce or its_position == position + offset)
+    _, _, _, its_nonce, _, its_position, _, _ = CHECK.unpack_from(data)
+    return bool(its_nonce == nonce or its_position == position)
 
 
 def _true_checks(data: bytes, position: int, nonce: float) -> Iterator[int]:
@@ -143,11 +144,12 @@ def _true_checks(data: bytes, position: int, nonce: float) -> Iterator[int]:
         offset = data.find(CHECK_TAG, offset + 1)
 
 
-def believable(tail: bytes, file_offset: int) -> int:
+def believable(tail: bytes, file_offset: int, start: int) -> int:
     """Of a tail that no check covers and that outlived a crash of its machine: the bytes of whole events that are no torn write.
 
     Stores reach the disk a sector at a time in any order, so a sector that is all zeros never arrived. Events count up to the
-    first such sector; an event that reaches into it does not. `file_offset` is where the tail begins in its file.
+    first such sector; an event that reaches into it does not. `file_offset` is where the tail begins in its file, `start` as in
+    `whole_events`.
     """
     limit = len(tail)
     sector = -(-file_offset // SECTOR) * SECTOR
@@ -157,14 +159,15 @@ def believable(tail: bytes, file_offset: int) -> int:
             limit = begin
             break
         sector += SECTOR
-    return whole_events(tail[:limit])
+    return whole_events(tail[:limit], start)
 
 
-def whole_events(data: bytes) -> int:
-    """Bytes of the whole arrays at the beginning of `data`, the kinds of a fixed width in that width."""
+def whole_events(data: bytes, start: int) -> int:
+    """Bytes of the whole arrays at the beginning of `data`, the kinds of a fixed width in that width; 0 when no event begins at
+    `start`."""
     unpacker = msgpack.Unpacker(max_buffer_size=len(data) or 1)
     unpacker.feed(data)
-    end = 0
+    end, met = 0, start == 0
     while end + 1 < len(data) and data[end] & 0xF0 == 0x90:
         try:
             unpacker.skip()
@@ -174,4 +177,5 @@ def whole_events(data: bytes) -> int:
         if width != _WIDTHS.get(data[end + 1], width):
             break
         end += width
-    return end
+        met = met or end == start
+    return end if met else 0

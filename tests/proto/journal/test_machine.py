@@ -336,7 +336,7 @@ class JournalMachine(RuleBasedStateMachine):
         reading.assert_true(self.followed)
         assert reading.lost in (lost, [(first, max(end, tail)) for first, end in lost])
         assert (
-            sum(len(part) for _, part in reading.parts) + sum(b - a for a, b in lost)
+            sum(len(part) for _, part in reading.parts) + sum(b - a for a, b in reading.lost)
             == self.writer.position - reading.oldest
         )
 
