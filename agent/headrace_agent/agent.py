@@ -74,9 +74,7 @@ class Agent:
         self.retention: Final = Retention(self.home, self.tail, self.reporter, self.metrics, self._finished)
         self.quota: Final = Quota(self.home, settings.quota, self._unstored)
         self.syncer: Final = Syncer(self.tail, settings.sync_s)
-        self.health: Final = HealthServer(
-            settings.metrics_port, self.metrics.registry, self.check, host=settings.metrics_host
-        )
+        self.health: Final = HealthServer.of(settings, self.metrics.registry, self.check)
         self._gauges()
 
     def _lane(self, reader: JournalReader) -> SourceLane:

@@ -71,9 +71,7 @@ class Collector:
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop` is set. Raises `HeadraceError` for what an operator must mend."""
         settings = self._settings
-        async with HealthServer(
-            settings.metrics_port, self._metrics.registry, self.health, host=settings.metrics_host
-        ) as server:
+        async with HealthServer.of(settings, self._metrics.registry, self.health) as server:
             _LOG.info("serves figures", extra={"port": server.port})
             self._site = await _unless(stop, self._open())
             if self._site is None:

@@ -16,6 +16,7 @@ from headrace_proto.errors import HeadraceError
 
 LOOPBACK: Final = "127.0.0.1"
 HTTP_S: Final = 2.0
+ANSWER_BYTES_MAX: Final = 1024 * 1024
 BROKER_S: Final = 3.0
 STREAMS: Final = (subjects.EVENTS_STREAM, subjects.FILES_STREAM, subjects.MARKS_STREAM, subjects.LEASES_STREAM)
 
@@ -48,19 +49,32 @@ class Broker(NamedTuple):
 
 def well(port: int) -> bool | None:
     """Whether a part says that it is well; None when it does not answer."""
-    answer = healthz(port)
-    return answer.ok if answer is not None else None
+    got = _get(port, "/readyz")
+    return got[0] == http.client.OK if got is not None else None
 
 
 def healthz(port: int) -> Answer | None:
     """A part's word on itself, or None when nothing answers on the port."""
+    got = _get(port, "/healthz")
+    if got is None:
+        return None
+    status, body = got
+    if status == http.client.UNAUTHORIZED:  # `up` has a token for its parts' figures: how they are is told without
+        return Answer(well(port) is True, {"reasons": ["what it says of itself wants the token of metrics_token_file"]})
+    try:
+        facts = json.loads(body)
+    except ValueError:
+        return None
+    return Answer(status == http.client.OK, facts if isinstance(facts, dict) else {})
+
+
+def _get(port: int, path: str) -> tuple[int, bytes] | None:
     connection = http.client.HTTPConnection(LOOPBACK, port, timeout=HTTP_S)
     try:
-        connection.request("GET", "/healthz")
+        connection.request("GET", path)
         response = connection.getresponse()
-        facts = json.loads(response.read())
-        return Answer(response.status == http.client.OK, facts if isinstance(facts, dict) else {})
-    except (OSError, http.client.HTTPException, ValueError):
+        return response.status, response.read(ANSWER_BYTES_MAX)
+    except (OSError, http.client.HTTPException):
         return None
     finally:
         connection.close()

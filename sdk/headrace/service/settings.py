@@ -55,6 +55,8 @@ class ServiceSettings(BaseSettings):
     tls_key: Path | None = None
     metrics_host: str = "127.0.0.1"
     metrics_port: int = Field(default=0, ge=0, le=65_535)  # 0: any free one
+    metrics_token_file: Path | None = None
+    metrics_open: bool = False
     log_level: str = Field(default="info", pattern="^(?i:debug|info|warning|error)$")
     log_json: bool = False
 
