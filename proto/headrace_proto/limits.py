@@ -106,6 +106,50 @@ sweep takes the number of the commit that it was written for."""
 ROW_GROUP_POINTS: Final = 64 * 1024
 """A channel with at least this many points in a part has a row group of its own, so that reading one reads only it."""
 
+# -- An experiment, whatever its sources say ------------------------------------------------------------------------------
+# All of this is part of every commit: without bounds one hostile source could make each of them as large as it likes. What is
+# beyond is refused with a reason in the document's notes; points are kept all the same.
+
+EXPERIMENT_CHANNELS_MAX: Final = 20_000
+"""Channels of an experiment, twice what one source may define: about 400 bytes of a commit each. Points of further ones are kept
+in one channel, `unnamed/beyond`."""
+
+EXPERIMENT_WORDS_MAX: Final = 200_000
+"""Runs of numbers in all sources' tables: a source that counts its channels as ours do needs a handful."""
+
+EXPERIMENT_SOURCES_MAX: Final = 20_000
+"""Sources of an experiment: forty processes of data loading that start anew for each of 500 epochs."""
+
+EXPERIMENT_FILES_MAX: Final = 25_000
+"""Artifacts of an experiment, and as many source files: each is about 350 bytes of the side file."""
+
+EXPERIMENT_PENDING_MAX: Final = 25_000
+"""Spooled files of an experiment whose events are stored and whose bytes are not: about 400 bytes of a commit each."""
+
+REGISTERS_MAX: Final = 10_000
+"""Parameters of an experiment, and as many properties, tags, facts and hidden channels."""
+
+REGISTER_BYTES_MAX: Final = 4 * MIB
+"""Of all their names and values together."""
+
+FACT_BYTES_MAX: Final = 64 * KIB
+"""One fact: a description, say. (A parameter or property: `names.PROPERTY_BYTES_MAX`.)"""
+
+SOURCE_TEXT_MAX: Final = 255
+"""Characters of a source's label, host or user."""
+
+TRACEBACKS_BYTES_MAX: Final = 1 * MIB
+"""Of all sources' last words together; beyond it each keeps SOURCE_TEXT_MAX characters."""
+
+LOST_RANGES_MAX: Final = 1_000
+"""Neighbouring lost ranges of a source that are kept apart by their reasons; beyond it they become one."""
+
+FILE_RUNS_MAX: Final = 1_000
+"""Holes in the numbers of a source's finished files. Ours finish nearly in order; beyond it the smallest hole is closed."""
+
+ASIDE_MAX: Final = 64
+"""Events that one commit keeps in quarantine one by one; all others of a source go there together."""
+
 # -- Files --------------------------------------------------------------------------------------------------------------
 
 COPY_BYTES_MAX: Final = 1024 * MIB

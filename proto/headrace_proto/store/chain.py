@@ -304,7 +304,7 @@ class Chain:
         """Write a draft and create its commit. False, and nothing left behind, when another writer was first."""
         archive(draft)
         staging = Staging(self.store, self.place, self.number + 1, random_id())
-        staging.put_aside(draft.quarantine, now_ns)
+        staging.put_aside(draft.put_aside(), now_ns)
         staging.put_inline(draft.inline)
         added = {kind: staging.put_part(kind, table) for kind, table in zip(PART_KINDS, tables, strict=True)}
         side, side_path = self._head.side, self.head.side if self.head else None

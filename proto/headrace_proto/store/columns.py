@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from headrace_proto import events
 from headrace_proto.errors import Corrupt
 from headrace_proto.events import Kind
+from headrace_proto.limits import EVENT_BYTES_MAX
 from headrace_proto.store.shapes import KNOWN_KINDS, checked_fields
 from headrace_proto.store.tables import NUMBERS_MAX, is_schema_number, undefined_row_channel
 
@@ -43,6 +44,10 @@ class Points(NamedTuple):
     automatic: NDArray[np.bool_]
     time_us: NDArray[np.int64]
     value: NDArray[np.float64]
+
+
+OVERSIZED: Final = -1
+"""In place of the kind of an event that is larger than any may be: it is not looked at."""
 
 
 class Event(NamedTuple):
@@ -229,6 +234,8 @@ class _Mixed:
     def _event(self, index: int) -> Event:
         start, end = int(self._starts[index]), int(self._ends[index])
         raw = self._raw[start:end]
+        if len(raw) > EVENT_BYTES_MAX:  # decoded it could take seventy times its size
+            return Event(self._first + start, OVERSIZED, [], raw)
         if len(raw) > 1 and raw[0] & 0xF0 == 0x90 and raw[1] < 0x80 and raw[1] not in KNOWN_KINDS:
             return Event(self._first + start, raw[1], [], raw)  # a newer release's: its fields are not ours to judge
         try:

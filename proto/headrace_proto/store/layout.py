@@ -27,6 +27,7 @@ of names is the order of numbers for ever (six digits would end after 11.6 days 
 from __future__ import annotations
 
 import re
+from hashlib import sha256
 from typing import Final
 
 from headrace_proto import names
@@ -79,6 +80,11 @@ def digits(number: int) -> str:
 def file_name(text: str) -> str:
     """`text`, a file's name in a spool (and so in the store); else `InvalidName`. Never hidden, never a folder."""
     return _checked(_FILE, "file", text)
+
+
+def nonce_of(*words: str) -> str:
+    """A nonce that nobody can have who does not say the same words: no source can mean another's quarantined bytes."""
+    return sha256("/".join(words).encode()).hexdigest()[:32]
 
 
 # -- The store ----------------------------------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ class Staging:
     def put_aside(self, items: Iterable[Quarantined], now_ns: int) -> None:
         """Keep bytes in quarantine. Their place follows from what they are: kept twice, they are there once."""
         for item in items:
-            nonce = f"{item.source[:16]}{item.position:016x}"
+            nonce = layout.nonce_of(item.source, str(item.position))
             facts = {
                 "project": self._place.project,
                 "experiment": self._place.experiment,

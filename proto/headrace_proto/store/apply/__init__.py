@@ -17,15 +17,16 @@ from headrace_proto import names
 from headrace_proto.errors import InvalidName
 from headrace_proto.events import Kind
 from headrace_proto.frame import FrameKind
+from headrace_proto.limits import EVENT_BYTES_MAX, EXPERIMENT_WORDS_MAX
 from headrace_proto.store.apply import facts, files, series, sources
-from headrace_proto.store.apply.draft import Draft, Place
+from headrace_proto.store.apply.draft import BEYOND, Draft, Place
 from headrace_proto.store.apply.files import FileDone
 from headrace_proto.store.apply.series import Stored, Tables
-from headrace_proto.store.columns import Decoded, Event, Poison, decode
+from headrace_proto.store.columns import OVERSIZED, Decoded, Event, Poison, decode
 from headrace_proto.store.commits import Commit, Side
 from headrace_proto.store.intake import Admitted, Batch, admit, without
 from headrace_proto.store.shapes import KNOWN_KINDS
-from headrace_proto.store.tables import UNDEFINED, SourceTable, placeholder
+from headrace_proto.store.tables import UNDEFINED, SourceTable, placeholder, runs
 
 __all__ = ["Draft", "FileDone", "Place", "Tables", "apply"]
 
@@ -104,14 +105,34 @@ def _apply_events(draft: Draft, batch: Batch, *, fills: bool) -> bool:
         draft.change(batch.source, lost=without(draft.record(batch.source).lost, batch.first, batch.end))
     else:
         sources.revive(draft, batch.source)
-    for number, name in channels.items():
-        table.define(number, draft.code(name))
-    table.schemas.update(decoded.schemas)
+    _learn(draft, batch.source, channels, decoded)
     series.add_points(draft, batch.source, decoded.points, decoded.automatic_rows)
     for event in decoded.events:
         _apply_event(draft, batch.source, event)
     _note_time(draft, batch.source, decoded)
     return True
+
+
+def _learn(draft: Draft, source: str, channels: dict[int, str], decoded: Decoded) -> None:
+    """Put what the batch defines into the source's table, as far as the experiment has room: each word is in every commit.
+
+    Points whose words find no room are kept like those whose definition is lost: under placeholders.
+    """
+    table = draft.table(source)
+    new = {number: draft.code(name) for number, name in sorted(channels.items()) if table.code(number) == UNDEFINED}
+    beyond = 0
+    if draft.room_for_words(len(runs(new)) + len(runs(new.values()))):
+        for number, code in new.items():
+            table.define(number, code)
+    else:
+        beyond += len(new)
+    for schema, row in decoded.schemas.items():
+        if schema in table.schemas or draft.room_for_words(len(runs(row.tolist()))):
+            table.schemas[schema] = row
+        else:
+            beyond += 1
+    if beyond:
+        draft.refused[f"sources define more than {EXPERIMENT_WORDS_MAX} words"] += beyond
 
 
 def _new_channels(draft: Draft, source: str, table: SourceTable, decoded: Decoded) -> dict[int, str]:
@@ -129,7 +150,7 @@ def _new_channels(draft: Draft, source: str, table: SourceTable, decoded: Decode
             name = placeholder(source, number)
         code = table.code(number)
         known = channels.get(number) if code == UNDEFINED else draft.names[code]
-        if known not in (None, name):
+        if known not in (None, name, BEYOND):
             raise Poison(f"channel {number} is defined a second time, as {name!r} after {known!r}")
         channels[number] = name
     for event, fault in refused:
@@ -141,6 +162,8 @@ def _apply_event(draft: Draft, source: str, event: Event) -> None:
     handler = _HANDLERS.get(event.kind)
     if handler:
         handler(draft, source, event)
+    elif event.kind == OVERSIZED:
+        draft.refuse(source, event.position, event.raw, f"an event has more than {EVENT_BYTES_MAX} bytes")
     elif event.kind not in KNOWN_KINDS:
         draft.unknown_kinds[str(event.kind)] += 1
         draft.set_aside(

@@ -13,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace_proto.errors import InvalidName
+from headrace_proto.limits import ASIDE_MAX, EXPERIMENT_CHANNELS_MAX, EXPERIMENT_WORDS_MAX
 from headrace_proto.store import layout
+from headrace_proto.store.apply.room import Room
 from headrace_proto.store.columns import Points
 from headrace_proto.store.commits import (
     PART_KINDS,
@@ -48,6 +50,8 @@ FACT_FIELDS: Final = {
 }
 """Facts that have a field of their own in the document; all others are listed under `facts`."""
 
+BEYOND: Final = "unnamed/beyond"
+"""The channel of all points whose channels are more than an experiment may have."""
 REFUSALS_MAX: Final = 64
 """Different refusals that a document lists; the rest are counted together."""
 
@@ -135,6 +139,8 @@ class Draft:
         self.unknown_kinds: Counter[str] = Counter(document.notes.unknown_kinds)
         self.refused: Counter[str] = Counter(document.notes.refused)
         self.archive: Final = Archive(side)
+        values = {"params": self.params, "properties": self.properties, "facts": self.facts}
+        self.room: Final = Room(self.stamps, values)
         # what this draft adds
         self.points: list[Columns] = []
         self.automatic_rows: list[NDArray[np.int32]] = []
@@ -142,6 +148,10 @@ class Draft:
         self.reset_now: set[str] = set()
         self.inline: dict[str, InlineFile] = {}
         self.quarantine: list[Quarantined] = []
+        self._aside: dict[str, list[Quarantined]] = {}
+        self._words: int | None = None
+        archived = [item.record for item in side.sources.values()]
+        self.last_words = sum(len(record.detail or "") for record in (*self.records.values(), *archived))
         self.dropped: set[str] = set()
         self._codes: dict[str, int] = {name: code for code, name in enumerate(self.names)}
         self._tables: dict[str, SourceTable] = {}
@@ -181,6 +191,18 @@ class Draft:
             numbers, channels, schemas = table.packed()
             self.change_state(source, numbers=numbers, channels=channels, schemas=schemas)
 
+    def room_for_words(self, count: int) -> bool:
+        """Whether the experiment's tables may grow by `count` numbers, which are counted then."""
+        if self._words is None:
+            self._words = sum(
+                len(state.numbers) + len(state.channels) + sum(map(len, state.schemas.values()))
+                for state in self.states.values()
+            )
+        if self._words + count > EXPERIMENT_WORDS_MAX:
+            return False
+        self._words += count
+        return True
+
     def _fetch(self, source: str) -> None:
         archived = self.archive.take_source(source)
         if archived:
@@ -189,7 +211,9 @@ class Draft:
     # -- Names ----------------------------------------------------------------------------------------------------------
 
     def code(self, name: str) -> int:
-        """The index of a channel's name in `names`."""
+        """The index of a channel's name in `names`; of BEYOND when the experiment has all that it may have."""
+        if name not in self._codes and len(self.names) >= EXPERIMENT_CHANNELS_MAX:
+            name = BEYOND
         if name not in self._codes:
             self._codes[name] = len(self.names)
             self.names.append(name)
@@ -198,7 +222,7 @@ class Draft:
     def channel_name(self, source: str, number: int) -> str:
         """The name that a source's channel number stands for."""
         code = self.table(source).code(number)
-        return placeholder(source, number) if code == UNDEFINED else self.names[code]
+        return self.names[self.code(placeholder(source, number)) if code == UNDEFINED else code]
 
     # -- Registers ------------------------------------------------------------------------------------------------------
 
@@ -215,6 +239,10 @@ class Draft:
     def is_file(self, group: FileGroup, path: str) -> bool:
         """Whether the path is, or was, a file: a removed one lies there until a sweep."""
         return path in self.stamps[group] or path in self.archive.files[group]
+
+    def files_known(self, group: FileGroup) -> int:
+        """How many paths of the group are, or were, files."""
+        return len(self.stamps[group]) + len(self.archive.files[group])
 
     def folders(self, group: FileGroup) -> set[str]:
         """The folders that paths of the group lie in."""
@@ -234,9 +262,24 @@ class Draft:
         self.set_aside(source, position, raw, reason)
 
     def set_aside(self, source: str, position: int, raw: bytes, reason: str) -> None:
-        """Keep bytes in quarantine, once."""
-        if not self.quarantine or self.quarantine[-1][:2] != (source, position):
-            self.quarantine.append(Quarantined(source, position, raw, reason))
+        """Keep bytes in quarantine, once. Each is two objects of the store: what would be too many of them goes there together."""
+        kept = self.quarantine if len(self.quarantine) < ASIDE_MAX else self._aside.setdefault(source, [])
+        last = (kept or self.quarantine)[-1:]
+        if not last or last[0][:2] != (source, position):
+            kept.append(Quarantined(source, position, raw, reason))
+
+    def put_aside(self) -> list[Quarantined]:
+        """All that is to be kept in quarantine."""
+        together = [
+            Quarantined(
+                source,
+                items[0].position,
+                b"".join(item.raw for item in items),
+                f"{len(items)} events, one after another, of which the first: {items[0].reason}",
+            )
+            for source, items in self._aside.items()
+        ]
+        return [*self.quarantine, *together]
 
 
 def _facts(document: ExperimentDocument, stamps: Stamps) -> dict[str, Any]:

@@ -67,12 +67,14 @@ def facts(draft: Draft, source: str, event: Event) -> None:
 
 def _set_params(draft: Draft, stamp: Stamp, event: Event, params: Any) -> None:
     for name, value in _mapping(params).items():
-        if _named(draft, stamp, event, name, "parameter") and draft.claim("params", name, stamp, wins_fixed):
+        fits = _named(draft, stamp, event, name, "parameter") and _fits(draft, stamp, event, "params", name, value)
+        if fits and draft.claim("params", name, stamp, wins_fixed):
             draft.params[name] = plain(value)
 
 
 def _set_property(draft: Draft, stamp: Stamp, event: Event, name: str, text: str | None) -> None:
-    if not _named(draft, stamp, event, name, "property") or not draft.claim("properties", name, stamp):
+    fits = _named(draft, stamp, event, name, "property") and _fits(draft, stamp, event, "properties", name, text)
+    if not fits or not draft.claim("properties", name, stamp):
         return
     if text is None:
         draft.properties.pop(name, None)
@@ -86,7 +88,7 @@ def _set_tag(draft: Draft, stamp: Stamp, event: Event, tag: str, *, present: boo
     except InvalidName as error:
         draft.refuse(stamp.source, event.position, event.raw, error)
         return
-    if draft.claim("tags", tag, stamp):
+    if _fits(draft, stamp, event, "tags", tag, None) and draft.claim("tags", tag, stamp):
         (draft.tags.add if present else draft.tags.discard)(tag)
 
 
@@ -96,8 +98,19 @@ def _set_facts(draft: Draft, stamp: Stamp, event: Event, facts: dict[str, Any]) 
             continue  # nothing is said
         if not isinstance(value, _FACT_TYPES.get(name, object)):
             draft.refuse(stamp.source, event.position, event.raw, f"the fact {name!r} is a {type(value).__name__}")
-        elif _named(draft, stamp, event, name, "fact") and draft.claim("facts", name, stamp):
+        elif (
+            _named(draft, stamp, event, name, "fact")
+            and _fits(draft, stamp, event, "facts", name, value)
+            and draft.claim("facts", name, stamp)
+        ):
             draft.facts[name] = value if name == "created_at" else plain(value)
+
+
+def _fits(draft: Draft, stamp: Stamp, event: Event, group: str, name: str, value: Any) -> bool:
+    reason = draft.room.refusal(group, name, value)
+    if reason:
+        draft.refuse(stamp.source, event.position, event.raw, reason)
+    return not reason
 
 
 def _named(draft: Draft, stamp: Stamp, event: Event, name: str, what: str) -> bool:

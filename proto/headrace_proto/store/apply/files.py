@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import re
 from hashlib import sha256
+from itertools import pairwise
 from typing import Any, Final, Literal, NamedTuple
 
 from headrace_proto import names
 from headrace_proto.errors import InvalidName
 from headrace_proto.ids import token
+from headrace_proto.limits import EXPERIMENT_FILES_MAX, EXPERIMENT_PENDING_MAX, FILE_RUNS_MAX
 from headrace_proto.store import layout
 from headrace_proto.store.apply.draft import Draft, InlineFile, SeriesRow, folders_of
 from headrace_proto.store.columns import Event
-from headrace_proto.store.commits import ArchivedFile, PendingFile
+from headrace_proto.store.commits import ArchivedFile, PendingFile, Runs
 from headrace_proto.store.documents import FileGroup, FileRecord, at_us, file_place
 from headrace_proto.store.registers import Stamp
 from headrace_proto.store.tables import runs, unrolled
@@ -138,7 +140,17 @@ def _finish(draft: Draft, key: str) -> None:
     pending = draft.pending.pop(key)
     number = file_number(pending.file)
     finished = {*unrolled(draft.state(pending.source).files), *([] if number is None else [number])}
-    draft.change_state(pending.source, files=runs(sorted(finished)))
+    draft.change_state(pending.source, files=_few(runs(sorted(finished))))
+
+
+def _few(numbers: Runs) -> Runs:
+    """The runs with the smallest holes between them closed, until there are FILE_RUNS_MAX."""
+    while len(numbers) > FILE_RUNS_MAX:
+        holes = [b[0] - a[0] - a[1] for a, b in pairwise(numbers)]
+        at = holes.index(min(holes))
+        (first, _), (second, count) = numbers[at : at + 2]
+        numbers = (*numbers[:at], (first, second + count - first), *numbers[at + 2 :])
+    return numbers
 
 
 def _forget_superseded(draft: Draft, group: FileGroup, path: str) -> None:
@@ -169,7 +181,7 @@ def _spooled_row(
 def _series_path(draft: Draft, row: SeriesRow, kind: Literal["text", "image"], suffix: str) -> str:
     """A path that only this event can have, so that it may be written before any commit names it."""
     step = "auto" if row.step is None else f"{row.step:.15g}".replace("+", "")
-    file = f"{step}-{row.source[:12]}-{row.position}.{suffix}"
+    file = f"{step}-{row.source}-{row.position}.{suffix}"
     make = layout.text_file if kind == "text" else layout.image_file
     return make(*draft.place, row.channel, file)
 
@@ -198,6 +210,8 @@ def _target(draft: Draft, group: FileGroup, path: str, stamp: Stamp) -> str:
     """Where an artifact's bytes go. Raises `InvalidName` for a path that cannot be there beside those that are."""
     target = (layout.source_file if group == "source_files" else layout.artifact_file)(*draft.place, path)
     parents = folders_of(path)
+    if not draft.is_file(group, path) and draft.files_known(group) >= EXPERIMENT_FILES_MAX:
+        raise InvalidName(f"an experiment holds at most {EXPERIMENT_FILES_MAX} {group}")
     if path in draft.folders(group) or any(draft.is_file(group, parent) for parent in parents):
         raise InvalidName(f"artifact path {path!r} is a file and a folder at once")
     draft.folders(group).update(parents)
@@ -243,6 +257,11 @@ def _pend(
     if file_number(file) is None or not _DIGEST.fullmatch(digest):
         draft.refuse(stamp.source, event.position, event.raw, f"{file[:40]!r} is no file of a spool")
         return False
+    if len(draft.pending) >= EXPERIMENT_PENDING_MAX:
+        draft.refuse(
+            stamp.source, event.position, event.raw, f"an experiment awaits at most {EXPERIMENT_PENDING_MAX} files"
+        )
+        return False
     draft.pending[f"{stamp.source}/{file}"] = PendingFile(
         source=stamp.source,
         file=file,
@@ -258,7 +277,7 @@ def _pend(
 
 def _refuse_file(draft: Draft, stamp: Stamp, event: Event, payload: Any, error: InvalidName) -> None:
     draft.refuse(stamp.source, event.position, event.raw, error)
-    if isinstance(payload, dict) and (number := file_number(payload["file"])) is not None:
-        nonce = f"{stamp.source[:16]}{number:012d}"
+    if isinstance(payload, dict) and file_number(payload["file"]) is not None:
+        nonce = layout.nonce_of(stamp.source, payload["file"])
         path = layout.quarantine_file(token(draft.place.experiment), stamp.time_ns, nonce, "bin")
         _pend(draft, stamp, event, payload, "refused", "", path)

@@ -10,6 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from headrace_proto import names
+from headrace_proto.errors import InvalidName
+from headrace_proto.limits import REGISTERS_MAX
 from headrace_proto.store.apply.draft import Columns, Draft, SeriesRow
 from headrace_proto.store.apply.sources import count_gap
 from headrace_proto.store.columns import Event, Points
@@ -70,9 +73,17 @@ def _meaning(draft: Draft, source: str, numbers: NDArray[np.int32]) -> NDArray[n
     return meaning
 
 
-def reset(draft: Draft, source: str, event: Event) -> None:  # noqa: ARG001 - the same signature as every handler's
+def reset(draft: Draft, source: str, event: Event) -> None:
     """[19, time, channel name]: hides the points of the channel up to this time."""
     time_ns, channel = event.fields
+    try:
+        names.channel_name(channel)
+    except InvalidName as error:
+        draft.refuse(source, event.position, event.raw, error)
+        return
+    if channel not in draft.resets and len(draft.resets) >= REGISTERS_MAX:
+        draft.refuse(source, event.position, event.raw, f"an experiment hides at most {REGISTERS_MAX} channels")
+        return
     if time_ns // 1000 > draft.resets.get(channel, -1):
         draft.resets[channel] = time_ns // 1000
         draft.reset_now.add(channel)
@@ -108,24 +119,24 @@ def _fold_numeric(draft: Draft) -> pa.Table | None:
     )
     _fill_steps(draft, code, position, step, automatic)
     used = np.flatnonzero(np.bincount(code, minlength=len(draft.names)))
-    names = sorted((draft.names[c], c) for c in used.tolist())
+    named = sorted((draft.names[c], c) for c in used.tolist())
     rank = np.zeros(len(draft.names), np.int32)
-    rank[[c for _, c in names]] = np.arange(len(names))
+    rank[[c for _, c in named]] = np.arange(len(named))
     local = rank[code]
     order = series_order(local, step, time_us)
     source_ends = np.cumsum([len(columns.code) for columns in draft.points])
     if order is not None:
         local, position, step, time_us, value = local[order], position[order], step[order], time_us[order], value[order]
-    bounds = np.searchsorted(local, np.arange(len(names) + 1))
+    bounds = np.searchsorted(local, np.arange(len(named) + 1))
 
     def point(i: int) -> _Point:
         original = i if order is None else int(order[i])
         source = draft.points[int(np.searchsorted(source_ends, original, side="right"))].source
         return _Point(step[i].item(), int(time_us[i]), source, int(position[i]), plain_float(value[i].item()))
 
-    for (name, _), begin, end in zip(names, bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
+    for (name, _), begin, end in zip(named, bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
         _update(draft, "numeric", name, begin, time_us[begin:end], step[end - 1].item(), point)
-    channel = pa.DictionaryArray.from_arrays(pa.array(local), pa.array([name for name, _ in names], pa.string()))
+    channel = pa.DictionaryArray.from_arrays(pa.array(local), pa.array([name for name, _ in named], pa.string()))
     time = pa.array(time_us).cast(NUMERIC.field("time").type)
     return pa.table([channel, pa.array(step), time, pa.array(value)], schema=NUMERIC)
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any, Final
 
 from headrace_proto.events import Outcome
-from headrace_proto.limits import TRACEBACK_BYTES_MAX
+from headrace_proto.limits import LOST_RANGES_MAX, SOURCE_TEXT_MAX, TRACEBACK_BYTES_MAX, TRACEBACKS_BYTES_MAX
 from headrace_proto.store.apply.draft import Draft
 from headrace_proto.store.columns import Event
 from headrace_proto.store.documents import at_us
 from headrace_proto.store.intake import add_lost
 
 _OUTCOMES: Final = frozenset({Outcome.SUCCEEDED, Outcome.FAILED, Outcome.ABORTED})
+_NUMBER_MAX: Final = 1 << 53
 _OPEN_FACTS: Final[dict[str, type]] = {
     "role": str,
     "rank": int,
@@ -31,7 +32,9 @@ def open_(draft: Draft, source: str, event: Event) -> None:
     """[10, time, facts]: a source's first event."""
     time_ns, facts = event.fields
     known: dict[str, Any] = {
-        name: value for name, kind in _OPEN_FACTS.items() if isinstance(value := facts.get(name), kind)
+        name: value[:SOURCE_TEXT_MAX] if isinstance(value, str) else value
+        for name, kind in _OPEN_FACTS.items()
+        if type(value := facts.get(name)) is kind and not (isinstance(value, int) and abs(value) >= _NUMBER_MAX)
     }
     draft.change(source, opened_at=at_us(time_ns // 1000), **known)
 
@@ -41,7 +44,9 @@ def closed(draft: Draft, source: str, event: Event) -> None:
     time_ns, outcome, detail = event.fields
     state = outcome if outcome in _OUTCOMES else Outcome.FAILED
     if detail is not None:
-        detail = detail.encode()[-TRACEBACK_BYTES_MAX:].decode(errors="ignore")
+        kept = TRACEBACK_BYTES_MAX if draft.last_words < TRACEBACKS_BYTES_MAX else SOURCE_TEXT_MAX
+        detail = detail.encode(errors="replace")[-kept:].decode(errors="ignore")
+        draft.last_words += len(detail)
     draft.change(source, state=state, ended_at=at_us(time_ns // 1000), detail=detail)
 
 
@@ -62,7 +67,10 @@ def count_gap(draft: Draft, source: str, dropped: int, reason: str) -> None:
 
 def lost(draft: Draft, source: str, first: int, end: int, reason: str) -> None:
     """`[first, end)` of a journal cannot be had: let the watermark pass, and remember."""
-    ranges = add_lost(draft.record(source).lost, first, end, reason[:REASON_CHARACTERS_MAX])
+    known = draft.record(source).lost
+    if len(known) >= LOST_RANGES_MAX and known[-1].end == first:
+        reason = known[-1].reason
+    ranges = add_lost(known, first, end, reason[:REASON_CHARACTERS_MAX])
     draft.change(source, lost=ranges)
 
 
