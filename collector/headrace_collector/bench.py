@@ -93,6 +93,10 @@ class Bench:
         facts = {name: value for name, value in frame._asdict().items() if name != "body"}
         put_away(self.store, token(frame.experiment), frame.body, {"frame": facts, "reason": reason})
 
+    def awaits(self, file: PendingFile) -> bool:
+        """Whether the newest commit, whoever made it, still waits for a file."""
+        return self._chain.awaits(file)
+
     # -- At any time ----------------------------------------------------------------------------------------------------
 
     @property

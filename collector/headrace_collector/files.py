@@ -23,7 +23,7 @@ from headrace_proto.errors import Corrupt
 from headrace_proto.frame import Frame, raw_body
 from headrace_proto.messages import FileMark, Rewind
 from headrace_proto.store.chain import FileDone
-from headrace_proto.store.uploads import Upload
+from headrace_proto.store.uploads import PiecesGone, Upload
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -174,7 +174,11 @@ class FileDesk:
                 return
             bad = "it was changed between the call that logged it and its upload"
             if (pending.size, pending.sha256) == (upload.size, upload.sha256):
-                bad = await self._workshop.persist(upload.finish, pending.path)
+                try:
+                    bad = await self._workshop.persist(upload.finish, pending.path, lambda: self._bench.awaits(pending))
+                except PiecesGone:
+                    self._ask_again(upload)
+                    return
         if bad:
             _LOG.error("a file is not what was logged", extra={"path": pending.path, "reason": bad})
         self.report = FileDone(*self._key, bad)

@@ -141,6 +141,8 @@ class Direct:
             self._store.put_stream(file.path, self._verified(file))
         except _Changed as changed:
             return str(changed)
+        except _Unwanted:
+            return ""  # the commit finds that nobody waits for it
         return ""
 
     def _verified(self, file: PendingFile) -> Iterator[bytes]:
@@ -155,6 +157,8 @@ class Direct:
                 yield block
         if digest.hexdigest() != file.sha256:
             raise _Changed(f"its digest is {digest.hexdigest()}, not {file.sha256}: it was changed after it was logged")
+        if not self._chain.awaits(file):
+            raise _Unwanted
 
     # -- The end ---------------------------------------------------------------------------------------------------------
 
@@ -176,6 +180,10 @@ class Direct:
 
 class _Changed(Exception):
     """The file in the spool is not the one that was logged."""
+
+
+class _Unwanted(Exception):
+    """Another writer finished the file, or gave its path to another one, while this one was read."""
 
 
 def _batch(source: str, first: int, found: bytes | Damage | None) -> Batch | None:

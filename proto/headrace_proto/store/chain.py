@@ -187,6 +187,12 @@ class Chain:
         """Where a spooled file's bytes are awaited; None before its event is stored, and once it is finished."""
         return self.head.pending.get(f"{source}/{file}") if self.head else None
 
+    def awaits(self, file: PendingFile) -> bool:
+        """Whether the newest commit still waits for the file. Looks without moving `head`, so that any thread may ask."""
+        newest = Chain(self.store, *self.place, clock=self._clock)
+        newest._head = self._head
+        return newest.load().pending(file.source, file.file) == file
+
     def has_file(self, source: str, file: str) -> bool:
         """Whether a spooled file needs no more bytes, whatever became of it."""
         number = file_number(file)

@@ -20,13 +20,27 @@ from headrace_proto.limits import PIECE_BYTES
 from headrace_proto.store import layout
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from headrace_proto.store.backend import Store
 
 
+class PiecesGone(Exception):
+    """Somebody removed pieces of a file that is still awaited: it has to be sent again, from `Upload.received`."""
+
+
 class _Mismatch(Exception):
     """The pieces are not the file. Raised inside a stream of blocks, so that the store does not complete the object."""
+
+
+class _Unwanted(Exception):
+    """Nobody awaits the file any more. Raised likewise."""
+
+
+def _while_awaited(awaited: Callable[[], bool], blocks: Iterable[bytes]) -> Iterator[bytes]:
+    yield from blocks
+    if not awaited():
+        raise _Unwanted
 
 
 class Upload:
@@ -78,17 +92,25 @@ class Upload:
         self._write(len(self._gathered))
         return True
 
-    def finish(self, target: str) -> str:
+    def finish(self, target: str, awaited: Callable[[], bool] = lambda: True) -> str:
         """Put the file at the path `target` of the store if the pieces are the file: "" then, else the reason why not.
 
         A file that is refused is nowhere in the store, and its pieces are removed: it can be sent again from 0. Call it when
-        `complete`; calling it again is fine.
+        `complete`; calling it again is fine. `awaited` is asked as late as can be, for all of this may have taken long, and
+        `target` may be another file's by now: if it says no, nothing is put there, and that is no fault of the file. Raises
+        `PiecesGone`.
         """
         try:
-            self._store.put_stream(target, self._verified())
+            self._store.put_stream(target, _while_awaited(awaited, self._verified()))
+        except _Unwanted:
+            return ""
         except _Mismatch as mismatch:
             self.discard()
             return str(mismatch)
+        except PiecesGone:
+            self.discard()
+            if awaited():
+                raise
         return ""
 
     def discard(self) -> None:
@@ -128,16 +150,16 @@ class Upload:
         return offsets[-1] + (self._store.size(self._piece(offsets[-1])) or 0)
 
     def _verified(self) -> Iterator[bytes]:
-        """The file's bytes, piece by piece; `_Mismatch` at the end of them if they are not the file."""
+        """The file's bytes, piece by piece; `PiecesGone` or `_Mismatch` if they are not the file."""
         digest, position = sha256_of(), 0
         for offset in self._piece_offsets():
             if offset != position:
-                raise _Mismatch(f"a piece begins at {offset}, the one before it ends at {position}")
+                raise PiecesGone(f"a piece begins at {offset}, the one before it ends at {position}")
             piece = self._store.read(self._piece(offset))
             digest.update(piece)
             position += len(piece)
             yield piece
         if position != self.size:
-            raise _Mismatch(f"the file has {position} bytes, not {self.size}")
+            raise PiecesGone(f"the file has {position} bytes, not {self.size}")
         if digest.hexdigest() != self.sha256:
             raise _Mismatch(f"the file's digest is {digest.hexdigest()}, not {self.sha256}: it was changed on its way")

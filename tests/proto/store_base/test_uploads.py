@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from headrace_proto.errors import InvalidName
 from headrace_proto.store import layout, uploads
 from headrace_proto.store.backend import open_store
-from headrace_proto.store.uploads import Upload
+from headrace_proto.store.uploads import PiecesGone, Upload
 from tests.proto.store_base.faults import FaultyStore, History
 
 if TYPE_CHECKING:
@@ -104,19 +104,54 @@ def test_a_chunk_beyond_the_file_is_refused(store: Store) -> None:
         _upload(store, b"abc").add(0, b"abcd")
 
 
-@pytest.mark.parametrize("wrong", ["digest", "size", "hole"])
-def test_what_is_not_the_file_never_comes_into_place(store: Store, wrong: str) -> None:
-    """A changed byte, a missing tail or a hole: the reason is told, nothing is at the path, and the pieces are gone."""
-    upload = _upload(store, digest="0" * 64 if wrong == "digest" else "")
-    _send(upload, DATA[:-1] if wrong == "size" else DATA)
-    upload.flush()
-    if wrong == "hole":
-        store.delete([layout.piece_file(PROJECT, EXPERIMENT, SOURCE, FILE, 3000)])
-    reason = upload.finish(TARGET)
-    assert {"digest": "digest", "size": "bytes, not", "hole": "begins at"}[wrong] in reason
+def test_what_is_not_the_file_never_comes_into_place(store: Store) -> None:
+    """A changed byte: the reason is told, nothing is at the path, and the pieces are gone."""
+    upload = _upload(store, digest="0" * 64)
+    _send(upload)
+    assert "digest" in upload.finish(TARGET)
     assert store.size(TARGET) is None
     assert _pieces(store) == []
     assert upload.offset == 0
+
+
+@pytest.mark.parametrize("at", [3000, len(DATA) // 1000 * 1000])
+def test_pieces_that_somebody_removed_are_no_fault_of_the_file(store: Store, at: int) -> None:
+    """A hole or a missing tail: nothing is at the path, and the file can be sent again, from the start."""
+    upload = _upload(store)
+    _send(upload)
+    store.delete([layout.piece_file(PROJECT, EXPERIMENT, SOURCE, FILE, at)])
+    with pytest.raises(PiecesGone):
+        upload.finish(TARGET)
+    assert store.size(TARGET) is None
+    assert _pieces(store) == []
+    assert upload.received == 0
+    _send(upload)
+    assert upload.finish(TARGET) == ""
+    assert store.read(TARGET) == DATA
+
+
+def test_a_file_that_nobody_awaits_any_more_is_not_put(store: Store) -> None:
+    """Its path may be another file's by now: what lies there stays, and no fault is told."""
+    store.put(TARGET, b"later")
+    upload = _upload(store)
+    _send(upload)
+    assert upload.finish(TARGET, lambda: False) == ""
+    assert store.read(TARGET) == b"later"
+
+
+def test_a_file_is_asked_for_once_more_when_its_pieces_are_read(store: Store) -> None:
+    """The question comes after the last byte was read: that may be long after the first."""
+    upload = _upload(store)
+    _send(upload)
+    reads: list[int] = []
+
+    def awaited() -> bool:
+        reads.append(len(_pieces(store)))
+        return True
+
+    assert upload.finish(TARGET, awaited) == ""
+    assert reads == [11]
+    assert store.read(TARGET) == DATA
 
 
 def test_a_file_sent_again_after_a_mismatch(store: Store) -> None:
