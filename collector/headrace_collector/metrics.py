@@ -26,6 +26,7 @@ class Metrics:
         self.file_bytes = self._counter("file_bytes", "Bytes of files stored in pieces")
         self.bad_files = self._counter("bad_files", "Files whose bytes are not what their digest says")
         self.compactions = self._counter("compactions", "Commits that merged small parts")
+        self.swept = self._counter("swept", "Files and commits removed that nobody needs any more")
         self.partitions = self._gauge("partitions", "Partitions held")
         self.experiments = self._gauge("experiments", "Experiments at work")
         self.ready_bytes = self._gauge("ready_bytes", "Bytes of frames that wait for a commit")

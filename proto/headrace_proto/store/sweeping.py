@@ -83,10 +83,13 @@ def find_orphans(chain: Chain, *, now_ns: int, grace_s: float = SWEEP_GRACE_S) -
     return found
 
 
-def sweep(chain: Chain, *, now_ns: int, grace_s: float = SWEEP_GRACE_S, thorough: bool = True) -> Swept:
+def sweep(
+    chain: Chain, *, now_ns: int, grace_s: float = SWEEP_GRACE_S, thorough: bool = True, anyway: bool = False
+) -> Swept:
     """Remove old orphans and old commits; nothing at all is written when there are none.
 
-    `thorough` looks for texts and images that no row names, too, and reads all the names of them for that. Raises `OSError`,
+    `thorough` looks for texts and images that no row names, too, and reads all the names of them for that. With `anyway` the
+    commit is made even if there is nothing to remove, so that the next sweep can be counted from it. Raises `OSError`,
     `Corrupt` and `FormatUnknown` as `Chain.load` does: what was removed until then was rightly removed.
     """
     store = chain.store
@@ -98,7 +101,7 @@ def sweep(chain: Chain, *, now_ns: int, grace_s: float = SWEEP_GRACE_S, thorough
         except FileNotFoundError:  # another sweep is at work
             continue
         commits = survey.expired()
-        if not old and not commits:
+        if not old and not commits and not anyway:
             return Swept()
         if chain.fence([place for place in old if _is_reusable(place)], now_ns=now_ns):
             break
