@@ -7,7 +7,7 @@ Invariants
    parts and side files have names that are used once; the path of a text or an image belongs to one event, which lies below
    its source's watermark by now; the place of an artifact is noted as cleared in that very commit, and never used again.
 2. Commits stay RETENTION_S and the last COMMITS_KEPT of them longer, so that a writer who builds on an old one finds its number
-   taken, or sees by its own clock that it has slept (`Chain`). Those below a hole in the numbers are of such a sleeper.
+   taken, or sees by its own clock that it has slept (`Chain`). What such a sleeper makes lies below, and goes with the next.
 3. Pieces of a file on its way stay until the file is finished, or its source has closed without having named it.
 4. Ages come from one clock, the store's own: no host's clock is compared with another's.
 
@@ -163,10 +163,10 @@ class _Survey:
     def expired(self) -> list[int]:
         """Commits to remove, lowest first."""
         kept = min(self._retained, self._chain.number + 2 - COMMITS_KEPT)  # the sweep adds one
-        return [number for number in self._numbers if number < max(self._first, kept)]
+        return [number for number in self._numbers if number < kept]
 
     def _first_of_chain(self) -> int:
-        """The lowest number that leads to the head without a hole: others are removed already, or of a writer that slept."""
+        """The lowest number that leads to the head without a hole: below it is only what a writer that slept has made."""
         listed, first = set(self._numbers), self._chain.number
         while first - 1 in listed:
             first -= 1
