@@ -39,6 +39,7 @@ from headrace_proto.store.commits import PART_KINDS, Commit, PartKind, PartRecor
 from headrace_proto.store.documents import (
     DOCUMENT_FORMAT,
     ExperimentDocument,
+    FileGroup,
     FileRecord,
     LostRange,
     SourceRecord,
@@ -212,6 +213,10 @@ class Chain:
         """All source files of the program, archived ones too."""
         archived = {path: item.record for path, item in self._head.side.source_files.items() if item.record}
         return {**archived, **self.document.source_files}
+
+    def was_archived(self, group: FileGroup, path: str) -> bool:
+        """Whether the side file has a word about a file, be it that it was removed."""
+        return path in getattr(self._head.side, group)
 
     def read(self, kind: PartKind, channels: Iterable[str] | None = None) -> pa.Table:
         """All stored points of some channels (all, if None), hidden ones too, sorted by channel, step and time."""

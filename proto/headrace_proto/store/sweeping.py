@@ -29,7 +29,7 @@ from headrace_proto.store import layout, parts
 from headrace_proto.store.backend import Store
 from headrace_proto.store.chain import Chain
 from headrace_proto.store.commits import PART_KINDS, Commit, PartKind
-from headrace_proto.store.documents import FILE_FOLDERS, file_place
+from headrace_proto.store.documents import FILE_FOLDERS, FileGroup, file_place
 
 __all__ = ["Orphan", "Swept", "find_orphans", "named_places", "sweep"]
 
@@ -216,10 +216,12 @@ class _Survey:
         named = named_places(self._chain) | self._dropped()
         folders = {folder for place in named for folder in _folders_of(place)}
         yield from self._numbered(named)
-        for folder in (*FILE_FOLDERS.values(), "again"):
+        for group, folder in FILE_FOLDERS.items():
             for place in self._walk(folder, named, folders):
-                again = _AGAIN.fullmatch(place)
-                yield _Leftover(place, settled=not again or self._is_settled(again[2], int(again[1])))
+                yield _Leftover(place, settled=self._is_removed(group, place.removeprefix(f"{folder}/")))
+        for place in self._walk("again", named, folders):
+            found = _AGAIN.fullmatch(place)
+            yield _Leftover(place, settled=found is not None and self._is_settled(found[2], int(found[1])))
         yield from self._pieces()
         if thorough:
             yield from self._of_events(named)
@@ -252,6 +254,13 @@ class _Survey:
                         rows = parts.files(self._store, [f"{self._chain.folder}/{part.path}" for part in live])
                     if place not in rows:
                         yield _Leftover(place, settled=self._is_settled(found[1], int(found[2])))
+
+    def _is_removed(self, group: FileGroup, path: str) -> bool:
+        """Whether a file that no commit names was an artifact once, or its run has ended: else its event is likely to come yet."""
+        head = self._chain.head
+        if head is None or head.document.state != "running":
+            return True
+        return path in getattr(head.stamps, group) or self._chain.was_archived(group, path)
 
     def _is_settled(self, source: str, position: int) -> bool:
         """Whether the event at `position` of a source (or of the one that begins so) was stored, and can never be again."""

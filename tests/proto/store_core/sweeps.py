@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import pytest
 
 from headrace_proto.store import layout, parts
 from headrace_proto.store.chain import Chain
 from headrace_proto.store.commits import Commit
 from headrace_proto.store.sweeping import named_places, sweep
 from tests.proto.store_base.faults import FaultyStore
-from tests.proto.store_core.script import EXPERIMENT, NOW_NS, PROJECT
+from tests.proto.store_core.script import EXPERIMENT, NOW_NS, PROJECT, Source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -131,6 +133,38 @@ def missing(store: Store) -> set[str]:
     return gone
 
 
-def commits(store: Store) -> list[Commit]:
+def all_commits(store: Store) -> list[Commit]:
     """All commits that lie in the store."""
     return [Commit.decode(store.read(f"{COMMITS}/{name}"), name) for name in store.names(COMMITS)]
+
+
+def commit(store: TimedStore, *sources: Source, **options: Any) -> None:
+    store.chain().commit([source.batch() for source in sources], now_ns=NOW_NS, **options)
+
+
+def grown(store: TimedStore, commits: int = 3) -> Source:
+    """An experiment of so many commits of a point each."""
+    source = Source().create()
+    for step in range(commits):
+        commit(store, source.point("x", step, float(step)))
+    return source
+
+
+def leave_a_part(store: TimedStore, source: Source | None = None) -> str:
+    """Write a part as a committer does that is killed before its commit; returns where."""
+
+    class Killed(BaseException):
+        pass
+
+    def kill(_: int) -> None:
+        if store.calls[-1] == ("create", layout.commit_file(PROJECT, EXPERIMENT, chain.number + 1)):
+            raise Killed
+
+    before = store.files()
+    chain = store.chain()
+    store.interrupt = kill
+    with pytest.raises(Killed):
+        chain.commit([(source or Source("f", "rank")).point("x", 1, 0.5).batch()], now_ns=NOW_NS)
+    store.interrupt = None
+    (place,) = store.files() - before
+    return place

@@ -17,7 +17,9 @@ from headrace_proto.errors import CommitConflict, ExperimentNotFound
 from headrace_proto.store import layout
 from headrace_proto.store.catalog import append_rows, read_rows, row_of
 from headrace_proto.store.chain import Batch, Chain, FileDone
-from headrace_proto.store.uploads import Upload
+from headrace_proto.store.documents import file_place
+from headrace_proto.store.sweeping import sweep
+from headrace_proto.store.uploads import PiecesGone, Upload
 from tests.proto.store_base.faults import FaultyStore, History, seeded
 from tests.proto.store_core.script import NOW_NS, PROJECT, SECOND_NS, Source, chain_of, points_of, spooled
 
@@ -71,10 +73,11 @@ class Client:
             return
         self.acting = True
         experiment = self.chance.choice(EXPERIMENTS)
-        deed = self.chance.choices((self._commit, self._upload, self._compact, self._look, self._die), (6, 2, 1, 1, 1))
+        deeds = (self._commit, self._upload, self._compact, self._sweep, self._look, self._die)
+        deed = self.chance.choices(deeds, (6, 2, 1, 1, 1, 1))
         try:
             deed[0](experiment, now_ns)
-        except (OSError, CommitConflict):
+        except (OSError, CommitConflict, PiecesGone):
             pass
         finally:
             self.acting = False
@@ -102,13 +105,16 @@ class Client:
             while not upload.complete:
                 first = upload.received
                 upload.add(first, FILE[first : first + 700])
-            bad = upload.finish(file.path)
+            bad = upload.finish(file.path, lambda file=file: chain.awaits(file))  # type: ignore[misc]
             if not bad:
                 chain.commit([], files_done=[FileDone(file.source, file.file)], now_ns=now_ns)
                 upload.discard()
 
     def _compact(self, experiment: str, now_ns: int) -> None:
         self._chain(experiment).compact(now_ns=now_ns, final=self.chance.random() < 0.3)
+
+    def _sweep(self, experiment: str, now_ns: int) -> None:
+        sweep(self._chain(experiment), now_ns=now_ns, grace_s=0.0)
 
     def _look(self, experiment: str, now_ns: int) -> None:
         """A reader is shown every step once, whatever is merged, and never a commit without its parts."""
@@ -166,6 +172,11 @@ def content(store: Store) -> dict[str, Any]:
         assert rows[experiment].commit == chain.number
         document = chain.document.model_dump()
         number = document.pop("id")
+        files = {
+            path: f"{chain.folder}/{file_place('artifacts', path, file)}" for path, file in chain.artifacts().items()
+        }
+        for file in document["artifacts"].values():
+            del file["file"]
         said[experiment] = {
             "document": document,
             "points": [
@@ -176,7 +187,7 @@ def content(store: Store) -> dict[str, Any]:
             "images": chain.read("image").to_pylist(),
             "watermarks": {source: chain.watermark(source) for source in TOLD[experiment]},
             "pending": chain.head.pending,
-            "files": {path: store.read(layout.artifact_file(PROJECT, experiment, path)) for path in chain.artifacts()},
+            "files": {path: store.read(place) for path, place in files.items()},
             "row": rows[experiment].model_dump_json(exclude={"commit", "id", "size"}),
         }
         said.setdefault("numbers", []).append(number)
