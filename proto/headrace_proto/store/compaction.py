@@ -9,7 +9,7 @@ rows are rewritten at most twice within 2,145 commits, three times within 47,905
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import Final, Literal, NamedTuple
 
 import numpy as np
@@ -64,6 +64,15 @@ def replaced(live: Sequence[PartRecord], run: Run, merged: PartRecord) -> Run | 
 
 def merged(store: Store, kind: PartKind, paths: Sequence[str]) -> Iterator[bytes]:
     """The bytes of one part with all the rows of the parts at `paths`, oldest first. Memory is bounded by BLOCK_ROWS a part."""
+    with in_order(store, kind, paths) as (channels, tables):
+        yield from parts.encoded_blocks(kind, tables, channels)
+
+
+@contextmanager
+def in_order(
+    store: Store, kind: PartKind, paths: Sequence[str]
+) -> Iterator[tuple[parts.ChannelRows, Iterator[pa.Table]]]:
+    """All the rows of the parts at `paths`, sorted as in one part, table by table; and how many each channel has."""
     with ExitStack() as stack:
         inputs = [stack.enter_context(parts.opened(store, path)) for path in paths]
         counts: dict[str, int] = {}
@@ -73,7 +82,7 @@ def merged(store: Store, kind: PartKind, paths: Sequence[str]) -> Iterator[bytes
         channels = sorted(counts.items())
         ranks = {name: rank for rank, (name, _) in enumerate(channels)}
         cursors = [_Cursor(index, part, rows, ranks, kind) for index, (part, rows) in enumerate(inputs)]
-        yield from parts.encoded_blocks(kind, _merge(cursors, parts.SCHEMAS[kind], list(ranks)), channels)
+        yield channels, _merge(cursors, parts.SCHEMAS[kind], list(ranks))
 
 
 class _Key(NamedTuple):
