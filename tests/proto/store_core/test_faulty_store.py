@@ -8,9 +8,7 @@ import pytest
 
 from headrace_proto.store import compaction, layout, uploads
 from headrace_proto.store.commits import PART_KINDS
-from headrace_proto.store.sweeping import sweep
-from tests.proto.store_base.faults import FaultyStore, History
-from tests.proto.store_core.script import NOW_NS, PROJECT, Source, chain_of, memory_store
+from tests.proto.store_core.script import PROJECT, chain_of, memory_store
 from tests.proto.store_core.world import EXPERIMENTS, content, live
 
 if TYPE_CHECKING:
@@ -56,15 +54,3 @@ def test_what_is_stored_does_not_depend_on_what_failed(seed: int, untroubled: di
     live(store, seed, rate=(0.02, 0.1, 0.3)[seed % 3], clients=1 + seed % 4)
     _whole(store)
     assert content(store) == untroubled
-
-
-def test_a_sweep_whose_listing_is_a_moment_old_removes_no_commit() -> None:
-    """A listing without the newest commits shows a hole below the head that is none: what lies below it stays."""
-    store = memory_store()
-    faulty = FaultyStore(store, history=History())
-    chain, source = chain_of(faulty), Source().create()
-    for step in range(5):
-        chain.commit([source.point("loss", step, 0.5).batch()], now_ns=NOW_NS)
-    faulty.plan = lambda call: "stale" if call.method == "names" and call.path.endswith("/commits") else None
-    assert sweep(chain, now_ns=NOW_NS, grace_s=0.0).commits == 0
-    _whole(store)
