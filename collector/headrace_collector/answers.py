@@ -19,7 +19,7 @@ from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 
 from headrace.service.cancelling import stay_cancelled
-from headrace_collector.keeper import TRANSIENT
+from headrace_collector.keeper import TRANSIENT, told
 from headrace_proto import messages, subjects
 from headrace_proto.messages import FileMark, Mark, Rewind
 
@@ -52,10 +52,6 @@ class Answers:
     def end(self, consumer: str) -> None:
         """Nobody will answer messages of `consumer` any more; what waits to be said of them is."""
         self._consumers.discard(consumer)
-
-    def end_all(self) -> None:
-        """The connection was lost: whatever waits to be said of messages must never be said."""
-        self._consumers.clear()
 
     def mark(self, site: str, mark: Mark) -> None:
         """Tell the agents of `site` a source's watermark."""
@@ -111,7 +107,7 @@ class Answers:
                     await self._send_marks(marks)
                     await self._send_plain(plain)
             except TRANSIENT as error:
-                _LOG.debug("answers wait for the broker", extra={"error": repr(error)})
+                _LOG.debug("answers wait for the broker", extra={"error": told(error)})
             finally:
                 self._keep(marks, plain)
 

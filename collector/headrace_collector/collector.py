@@ -22,7 +22,7 @@ from headrace.service import rights
 from headrace.service.broker import connect
 from headrace.service.health import Health, HealthServer
 from headrace_collector.answers import Answers
-from headrace_collector.keeper import TRANSIENT, LeaseKeeper
+from headrace_collector.keeper import TRANSIENT, LeaseKeeper, told
 from headrace_collector.leases import LeaseBook
 from headrace_collector.metrics import Metrics
 from headrace_collector.pacing import Pacing
@@ -114,10 +114,8 @@ class Collector:
         return _Site(client, js, streams, workshop, Quarantine(workshop), keeper, asyncio.TaskGroup())
 
     def _on_lost(self) -> None:
-        """The connection ended. A broker that comes back may have lost what it had taken, so nothing that it delivered before is
-        answered any more: it is let go of, and comes again or is asked for."""
+        """The connection ended; a broker that comes back may have lost what it had taken."""
         if self._site is not None:
-            self._site.workshop.answers.end_all()
             self._site.streams.look_soon()
         for served in self._partitions.values():
             served.partition.lose()
@@ -189,6 +187,16 @@ class Collector:
                 await self._site.workshop.answers.flush()
         self.abandon(partition)
 
+    def doubt(self, partition: int) -> None:
+        """Work what is here of a partition, and take nobody's place."""
+        if partition in self._partitions:
+            self._partitions[partition].partition.sure.clear()
+
+    def trust(self, partition: int) -> None:
+        """Work a partition as its holder."""
+        if partition in self._partitions:
+            self._partitions[partition].partition.sure.set()
+
     def abandon(self, partition: int) -> None:
         """Stop working a partition at once."""
         served = self._partitions.pop(partition, None)
@@ -228,6 +236,7 @@ class Collector:
             "store": site.workshop.store.url,
             "store_fault": fault,
             "partitions": sorted(self._partitions),
+            "in_doubt": sorted(number for number, (held, _) in self._partitions.items() if not held.sure.is_set()),
             "experiments": site.workshop.pacing.live,
             "waiting_bytes": site.workshop.memory.ready + site.workshop.memory.above,
             "lag_s": round(self._lag_s(), 3),
@@ -284,7 +293,7 @@ async def _persist(attempt: Callable[[], Awaitable[_Result]], what: str) -> _Res
         except HeadraceError:
             raise
         except TRANSIENT as error:
-            _LOG.warning(f"waits for {what}", extra={"error": repr(error)})
+            _LOG.warning(f"waits for {what}", extra={"error": told(error)})
             await asyncio.sleep(AGAIN_S)
 
 

@@ -37,6 +37,11 @@ TRANSIENT: Final = (nats.errors.Error, JetStreamError, asyncio.TimeoutError, OSE
 """What a broker that restarts, or is out of reach, makes of a request."""
 
 
+def told(error: BaseException) -> str:
+    """What went wrong, for a log: the client's errors have no `repr` of their own."""
+    return f"{type(error).__name__}: {error}".rstrip(": ")
+
+
 class Holder(Protocol):
     """What works partitions. None of its calls raises."""
 
@@ -45,6 +50,13 @@ class Holder(Protocol):
 
     async def drain(self, partition: int) -> None:
         """Stop working the partition, with everything committed and acknowledged. The lease is still ours."""
+
+    def doubt(self, partition: int) -> None:
+        """The lease could not be renewed in time, so the partition may be somebody else's, or nobody's: go on with what is here,
+        and begin nothing in another's stead."""
+
+    def trust(self, partition: int) -> None:
+        """The lease is ours after all."""
 
     def abandon(self, partition: int) -> None:
         """Stop working the partition at once. Somebody else may already have it."""
@@ -106,10 +118,10 @@ class LeaseKeeper:
     # -- Beats ----------------------------------------------------------------------------------------------------------
 
     async def _watch(self) -> None:
-        """Stop what could not be renewed, whatever the broker and the beat are doing."""
+        """Doubt what could not be renewed, whatever the broker and the beat are doing."""
         while True:
             for partition in self._book.overdue(time.monotonic()):
-                self._lose(partition, "its lease could not be renewed in time")
+                self._holder.doubt(partition)
             await asyncio.sleep(BEAT_S / 5)
 
     async def _beat(self, tasks: asyncio.TaskGroup) -> None:
@@ -119,7 +131,7 @@ class LeaseKeeper:
                 await self._follow_plan(tasks)
                 await self._announce()
             except TRANSIENT as error:
-                _LOG.debug("a beat failed", extra={"error": repr(error)})
+                _LOG.debug("a beat failed", extra={"error": told(error)})
             stay_cancelled()
             if self._book.leaving and not self._book.held:
                 self._empty.set()
@@ -170,7 +182,7 @@ class LeaseKeeper:
         try:
             granted = await self._write(partition, sequence) or await self._write_again(partition)
         except TRANSIENT as error:
-            _LOG.debug("a lease got no answer", extra={"partition": partition, "error": repr(error)})
+            _LOG.debug("a lease got no answer", extra={"partition": partition, "error": told(error)})
             return
         if granted is None:
             self._lose(partition, "another collector has its lease")
@@ -183,6 +195,7 @@ class LeaseKeeper:
         elif partition in self._sequences:  # else it was lost or given back while the answer was on its way
             self._sequences[partition] = granted
             self._book.granted(partition, sent_at)
+            self._holder.trust(partition)
 
     async def _write(self, partition: int, sequence: int) -> int | None:
         headers: dict[str, str] = {Header.EXPECTED_LAST_SUBJECT_SEQUENCE: str(sequence), **_TTL}
@@ -197,11 +210,11 @@ class LeaseKeeper:
         return answer.seq
 
     async def _write_again(self, partition: int) -> int | None:
-        """Refused: perhaps because an earlier write of ours did land and only its answer was lost, or by a dead one's lease."""
+        """Refused: perhaps by a write of ours that landed and whose answer was lost, by a dead one's lease, or by nobody's."""
         try:
             last = await self._js.get_last_msg(subjects.LEASES_STREAM, subjects.lease(partition))
-        except NotFoundError:
-            return None
+        except NotFoundError:  # it ran out
+            return await self._write(partition, 0)
         owner = Owner.decode(last.data)
         if owner is None or last.seq is None or not (owner.collector == self._book.collector or owner.process.gone):
             return None

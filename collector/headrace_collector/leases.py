@@ -3,8 +3,9 @@
 A collector that is alive announces itself every beat, with what it holds. Each aims at an equal share of the partitions,
 rounded up: it gives back what it holds beyond that and claims what nobody holds. A lease is a message in HR_LEASES that lives
 LEASE_TTL_S and is written by compare-and-set on its subject's last sequence. Nobody compares clocks of two hosts: a holder
-stops by its own monotonic clock at two thirds of the lease's life, counted from before it asked for it. A holder that is seen
-dead, which only its own machine can see, is succeeded at once.
+doubts by its own monotonic clock at two thirds of the lease's life, counted from before it asked for it: it goes on with what it
+has, since a broker that elects a leader renews nobody's lease and grants none, and takes nobody's place until its lease is
+renewed, or refused. A holder that is seen dead, which only its own machine can see, is succeeded at once.
 
 Leases only spare work. Two collectors on one partition are safe: the store's commits let one of them win.
 """
@@ -20,9 +21,9 @@ from headrace_collector.process import UNKNOWN, Process
 LEASE_TTL_S: Final = 3
 """Whole seconds, as the broker takes them. With two, a machine that was merely busy gave up its leases."""
 HOLD_S: Final = LEASE_TTL_S * 2 / 3
-"""A holder that could not renew stops here, a third of the life before anyone else may start."""
+"""A holder that could not renew doubts here, a third of the life before anyone else may start."""
 BEAT_S: Final = LEASE_TTL_S / 6
-"""Announcing, renewing, claiming: a renewal may fail three times before its holder stops."""
+"""Announcing, renewing, claiming: a renewal may fail three times before its holder doubts."""
 _VERSION: Final = 2
 
 
@@ -144,7 +145,7 @@ class LeaseBook:
         self._held.pop(partition, None)
 
     def overdue(self, now: float) -> list[int]:
-        """Partitions that must be stopped at once: their leases could not be renewed in time."""
+        """Partitions whose leases could not be renewed in time."""
         return [partition for partition, sent_at in self._held.items() if now - sent_at >= HOLD_S]
 
     def others(self, now: float) -> list[Member]:

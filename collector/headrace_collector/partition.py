@@ -18,9 +18,10 @@ from nats.js import JetStreamContext
 
 from headrace.service.cancelling import stay_cancelled
 from headrace_collector.address import Address
+from headrace_collector.consumer import ACK_WAIT_S, Consumer, ConsumerGone, Queue, make_consumer, verify
 from headrace_collector.intake import FRAME_OVERHEAD, Arrival
-from headrace_collector.keeper import TRANSIENT
-from headrace_collector.pull import ACK_WAIT_S, ConsumerGone, Pull, Queue, make_consumer
+from headrace_collector.keeper import TRANSIENT, told
+from headrace_collector.pull import Pull
 from headrace_collector.quarantine import Quarantine
 from headrace_collector.worker import Worker
 from headrace_collector.workshop import Workshop
@@ -70,7 +71,11 @@ class Partition:
         ]
         self._epoch: Final = epoch
         self._turn = 0
+        self.sure: Final = asyncio.Event()
+        """Cleared while the lease may be somebody else's: until it is known, no consumer is made in another's stead."""
+        self.sure.set()
         self._lost = asyncio.Event()
+        self._consumers: list[Consumer] = []
         self._workers: dict[WorkerKey, tuple[Worker, asyncio.Task[None]]] = {}
         self._pulls: list[asyncio.Task[None]] = []
         self._tasks = asyncio.TaskGroup()
@@ -83,41 +88,56 @@ class Partition:
             except* ConsumerGone as gone:
                 _LOG.warning("a consumer is gone; what was held is dropped", extra={"why": str(gone.exceptions[0])})
             except* TRANSIENT as error:
-                _LOG.warning("the broker is out of reach", extra={"error": repr(error.exceptions[0])})
+                _LOG.warning("the broker is out of reach", extra={"error": told(error.exceptions[0])})
             except* Exception:
                 _LOG.exception("a partition failed; it begins anew")
             stay_cancelled()
             await asyncio.sleep(AGAIN_S)
 
     def lose(self) -> None:
-        """The connection was lost, and with it the right to answer what came by it: let go of everything, then begin anew."""
+        """The connection was lost. What a broker without replicas delivered may not be answered any more: it is let go of."""
+        for consumer in self._consumers:
+            if not consumer.replicated:
+                self._workshop.answers.end(consumer.name)
         self._lost.set()
 
     async def _serve(self) -> None:
         while not self._client.is_connected:  # noqa: ASYNC110 - what is asked for now would be kept, and made too late
             await asyncio.sleep(RETURN_S)
+        await self.sure.wait()
         self._lost.clear()
         self._turn += 1
-        consumers = [await make_consumer(self._js, queue, self._epoch, self._turn) for queue in self._queues]
+        self._consumers = [await make_consumer(self._js, queue, self._epoch, self._turn) for queue in self._queues]
         stay_cancelled()
         try:
             async with asyncio.TaskGroup() as self._tasks:
-                self._tasks.create_task(self._watch())
-                for queue, consumer in zip(self._queues, consumers, strict=True):
-                    self._workshop.answers.begin(consumer)
-                    pull = Pull(self._client, self._js, queue, consumer, self._on_message)
+                pulls = [Pull(self._client, self._js, consumer, self._on_message) for consumer in self._consumers]
+                for consumer, pull in zip(self._consumers, pulls, strict=True):
+                    self._workshop.answers.begin(consumer.name)
                     self._pulls.append(self._tasks.create_task(pull.run(self._workshop.room)))
+                self._tasks.create_task(self._watch(pulls))
                 await self._tick()  # not as a task: a group takes its own cancellation back only from a body at work
         finally:
-            for consumer in consumers:
-                self._workshop.answers.end(consumer)
+            for consumer in self._consumers:
+                self._workshop.answers.end(consumer.name)
+            self._consumers = []
             self._workshop.pacing.live -= len(self._workers)
             self._workers.clear()
             self._pulls.clear()
 
-    async def _watch(self) -> None:
-        await self._lost.wait()
-        raise ConsumerGone("the connection was lost, and the broker may have lost data")
+    async def _watch(self, pulls: list[Pull]) -> None:
+        """After a lost connection: find out whether the broker is what it was. Raises `ConsumerGone` when it may not be."""
+        while True:
+            await self._lost.wait()
+            if not all(consumer.replicated for consumer in self._consumers):
+                raise ConsumerGone("the connection was lost, and the broker may have lost data")
+            try:
+                for consumer, pull in zip(self._consumers, pulls, strict=True):
+                    await verify(self._js, consumer, pull.newest)
+                self._lost.clear()
+            except TRANSIENT:  # not back, or without a leader
+                stay_cancelled()
+                await asyncio.sleep(AGAIN_S)
 
     async def drain(self, timeout_s: float) -> None:
         """Pull no more, and commit what is here. What cannot be in time comes again."""

@@ -11,7 +11,7 @@ from nats.js import JetStreamContext
 
 from headrace.service.broker import ensure_streams
 from headrace.service.cancelling import stay_cancelled
-from headrace_collector.keeper import TRANSIENT
+from headrace_collector.keeper import TRANSIENT, told
 from headrace_proto.errors import StreamUnsuitable
 
 _LOG: Final = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ class Streams:
                     _LOG.error("a stream was changed", extra={"error": str(error)})
                 self.fault = str(error)
             except TRANSIENT as error:
-                _LOG.debug("the streams could not be looked at", extra={"error": repr(error)})
+                _LOG.debug("the streams could not be looked at", extra={"error": told(error)})
                 self._soon.set()
                 await asyncio.sleep(_AGAIN_S)
             stay_cancelled()

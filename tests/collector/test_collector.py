@@ -17,7 +17,7 @@ from headrace.service.nats_server import NatsServer
 from headrace.service.ports import free_port
 from headrace_collector import partition, upkeep
 from headrace_collector.collector import BrokerLost, Collector
-from headrace_collector.pull import Queue, make_consumer
+from headrace_collector.consumer import Queue, make_consumer
 from headrace_collector.settings import CollectorSettings
 from headrace_proto import subjects
 from headrace_proto.frame import Codec, Frame, FrameKind
@@ -448,10 +448,10 @@ class TestBroker:
         queue = Queue(subjects.EVENTS_STREAM, subjects.EVENTS_PREFIX, 0, 1)
         async with Broker.connected(nats_server.url) as broker:
             await broker.send(logged().cut(1))
-            first = await make_consumer(broker.js, queue, 1)
+            first = (await make_consumer(broker.js, queue, 1)).name
             pull = await broker.js.pull_subscribe_bind(consumer=first, stream=queue.stream)
             assert len(await pull.fetch(1)) == 1
-            second = await make_consumer(broker.js, queue, 2)
+            second = (await make_consumer(broker.js, queue, 2)).name
             assert [info.name for info in await broker.js.consumers_info(queue.stream)] == [second]
             pull = await broker.js.pull_subscribe_bind(consumer=second, stream=queue.stream)
             assert len(await pull.fetch(1)) == 1

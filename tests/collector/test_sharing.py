@@ -10,7 +10,10 @@ from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Callable
 
 from headrace.service.nats_server import NatsServer
+from headrace_collector import process
 from headrace_collector.collector import Collector
+from headrace_collector.leases import Owner
+from headrace_proto import subjects
 from tests.collector.frames import PROJECT, Source
 from tests.collector.harness import PARTITIONS, Broker, collecting, document, held, points
 from tests.waiting import until
@@ -33,6 +36,12 @@ async def collecting_elsewhere(url: str, store: str) -> AsyncIterator[Process]:
 
 async def all_held(collector: Collector, what: str) -> None:
     await until(lambda: len(held(collector)) == PARTITIONS, what)
+
+
+def doubted(collector: Collector) -> list[int]:
+    """The partitions that may be somebody else's."""
+    partitions: list[int] = dict(collector.health().facts).get("in_doubt", [])
+    return partitions
 
 
 def logged(count: int = 100) -> Source:
@@ -112,14 +121,28 @@ async def test_competitors_store_everything_once(start_nats: Callable[..., NatsS
 
 
 async def test_leases_survive_a_broker_that_restarts(start_nats: Callable[..., NatsServer], store: str) -> None:
-    """When the broker is gone for longer than a lease, its collector stops, and takes its partitions again afterwards."""
-    server = start_nats()
+    """When the broker is gone for longer than a lease, its collector takes nobody's place, and goes on once it knows."""
+    server, source = start_nats(), logged()
     async with collecting(server.url, store) as one:
         await all_held(one, "it has everything")
         server.kill()
-        await until(lambda: not held(one), "it works nothing that it cannot be sure of")
+        await until(lambda: len(doubted(one)) == PARTITIONS, "it is sure of nothing")
         server.start()
-        await all_held(one, "it has everything again")
+        await until(lambda: not doubted(one), "it is sure again")
+        async with Broker.connected(server.url) as broker:
+            await broker.send(source.cut(4))
+            await broker.stored(source)
+    assert points(store, source.experiment) == sorted(source.points)
+
+
+async def test_lease_that_was_taken_in_the_meantime_is_given_up(nats_server: NatsServer, store: str) -> None:
+    """A holder that comes to doubt, and then reads that somebody else has its partition, lets go of it."""
+    async with Broker.connected(nats_server.url) as broker, collecting(nats_server.url, store) as one:
+        await all_held(one, "it has everything")
+        other = Owner("0" * 32, process.Process.own()).encode()
+        await broker.js.publish(subjects.lease(0), other, headers={"Nats-TTL": "3s"})
+        await until(lambda: 0 not in held(one), "it lets go")
+        await all_held(one, "that lease ran out, and nobody renewed it")
 
 
 async def test_other_division_waits_until_the_older_one_is_gone(nats_server: NatsServer, store: str) -> None:

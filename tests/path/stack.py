@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -71,12 +72,14 @@ class Trainer:
 class Stack:
     """nats-server, agent and collector around one home and one local store. Nothing runs until it is started."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, url: str = "") -> None:
+        """With the `url` of a broker that somebody else starts, `nats` is never started."""
         self.folder = folder
         self.home = Home(folder / "home")
         self.home.make()
         self.store = folder / "store"
         self.nats = NatsServer(folder / "nats")
+        self.url = url or self.nats.url
         self.children: dict[str, subprocess.Popen[bytes]] = {}
         self.environment = {**os.environ, "HEADRACE_HOME": self.home.root, "HEADRACE_STORE": str(self.store)}
 
@@ -100,10 +103,10 @@ class Stack:
         self.start_collector()
 
     def start_agent(self, *flags: str) -> None:
-        self._spawn("agent", "headrace_agent", "--nats", self.nats.url, "--home", self.home.root, *flags)
+        self._spawn("agent", "headrace_agent", "--nats", self.url, "--home", self.home.root, *flags)
 
     def start_collector(self, name: str = "collector", *flags: str) -> None:
-        self._spawn(name, "headrace_collector", "--nats", self.nats.url, "--store", str(self.store), *flags)
+        self._spawn(name, "headrace_collector", "--nats", self.url, "--store", str(self.store), *flags)
 
     def _spawn(self, name: str, module: str, *flags: str) -> None:
         with (self.folder / f"{name}.log").open("ab") as log:
@@ -130,6 +133,20 @@ class Stack:
         """SIGKILL the broker and start it on the same files."""
         self.nats.kill()
         self.nats.start()
+
+    def wait_stored(self, trainer: Trainer, calls: int) -> None:
+        """Waits until so many of a trainer's calls are stored."""
+        wait_until(
+            lambda: self._stored(trainer) >= calls, f"{calls} calls of trainer {trainer.seed} are stored", DRAIN_S
+        )
+
+    def _stored(self, trainer: Trainer) -> int:
+        for experiment in experiments(self.store):
+            with contextlib.suppress(FileNotFoundError):
+                facts = document(self.store, experiment)
+                if facts["name"] == str(trainer.seed):
+                    return int(facts["channels"]["numeric"].get("v", {}).get("count", 0))
+        return 0
 
     def drained(self) -> bool:
         """Whether every journal is stored: an agent deletes those that are ended and stored."""

@@ -59,7 +59,8 @@ class NatsServer:
         self.url: Final = f"nats://{LOOPBACK}:{self.port}"
         self.config: Final = self.folder / "nats-server.conf"
         self.log: Final = self.folder / "nats-server.log"
-        self._name = f"headrace-{random_id()[:12]}"  # in the greeting: tells our server from another on the same port
+        self.name: Final = f"headrace-{random_id()[:12]}"
+        """In the greeting: tells our server from another on the same port."""
         self._store_bytes = store_bytes
         self._extra = extra
         self._process: subprocess.Popen[bytes] | None = None
@@ -75,7 +76,7 @@ class NatsServer:
         return (
             "# Written by headrace at each start; changes here are lost.\n"
             f"listen: {LOOPBACK}:{self.port}\n"
-            f'server_name: "{self._name}"\n'
+            f'server_name: "{self.name}"\n'
             "jetstream {\n"
             f"  store_dir: {store}\n"
             f"  max_file_store: {self._store_bytes}\n"
@@ -107,7 +108,7 @@ class NatsServer:
                 greeting = connection.recv(4096)
         except OSError:
             return False
-        return self._name.encode() in greeting and b'"jetstream":true' in greeting
+        return self.name.encode() in greeting and b'"jetstream":true' in greeting
 
     def _log_tail(self) -> str:
         try:
