@@ -4,7 +4,7 @@
 #   make test     the whole suite, real nats-server included
 #   make check    lint, format, types, import layers, tidiness
 #   make bench    the figures of the README, as tables
-#   make soak     minutes of faults, then a verdict: SECONDS=600 SEED=any LOSSY=1
+#   make soak     minutes of faults, then a verdict: SECONDS=600 SEED=any LOSSY=1 REMOTE=1
 #   make up       nats-server, agent and collector for this checkout, until Ctrl-C
 #   make pins     write constraints.txt anew from what .venv holds
 
@@ -44,7 +44,8 @@ bench: $(READY)
 	$(BIN)/python -m tests.benchmarks
 
 soak: $(READY)
-	$(BIN)/python -m tests.chaos $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) $(if $(LOSSY),--lossy)
+	$(BIN)/python -m tests.chaos $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) $(if $(LOSSY),--lossy) \
+	  $(if $(REMOTE),--remote)
 
 up: $(READY)
 	$(BIN)/headrace up --home .up

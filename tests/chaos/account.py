@@ -20,11 +20,16 @@ from tests.path.stack import Stack
 
 QUEUES = (subjects.EVENTS_STREAM, subjects.FILES_STREAM)
 EMPTY_S = 15.0
+Left = dict[str, dict[str, int]]
 
 
-def account_for(findings: Findings, stack: Stack, producers: Sequence[Producer]) -> None:
+def left_in_streams(url: str) -> Left:
+    """Messages by subject in each queue, once they had time to be acknowledged."""
+    return asyncio.run(_left(url))
+
+
+def account_for(findings: Findings, stack: Stack, producers: Sequence[Producer], left: Left) -> None:
     """Say where each lost call was last seen, and what the streams still hold."""
-    left = asyncio.run(_left(stack.nats.url))
     for stream, by_subject in left.items():
         findings.expect(not by_subject, f"{stream} is not empty: {by_subject}")
     for producer in producers:
@@ -39,10 +44,9 @@ def account_for(findings: Findings, stack: Stack, producers: Sequence[Producer])
             )
 
 
-async def _left(url: str) -> dict[str, dict[str, int]]:
-    """Messages by subject in each queue, once they had time to be acknowledged."""
+async def _left(url: str) -> Left:
     client = await nats.connect(url)
-    found: dict[str, dict[str, int]] = {}
+    found: Left = {}
     try:
         js = client.jetstream()
         for stream in QUEUES:

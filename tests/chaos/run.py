@@ -9,26 +9,29 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from functools import partial
 from itertools import count
 from pathlib import Path
 from threading import Event
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 
 from headrace.service.ports import free_port
 from headrace_proto import subjects
-from tests.chaos.account import account_for
+from tests.chaos.account import account_for, left_in_streams
+from tests.chaos.bucket import Bucket
 from tests.chaos.figures import Counters
 from tests.chaos.links import Links
 from tests.chaos.oracle import PROJECT, Findings, judge
 from tests.chaos.producers import Producer
-from tests.chaos.schedule import AGENT, BROKER, COLLECTORS, KILLS, LINKS, TRAINERS, Fault, schedule
+from tests.chaos.schedule import AGENT, BROKER, COLLECTORS, KILLS, LINKS, STORE, TRAINERS, Fault, schedule
 from tests.faults.broker import roll_back, wipe
+from tests.faults.http_proxy import HttpFault
 from tests.path.stack import Stack
 from tests.waiting import wait_until
 
 LOOK_S: Final = 0.25
+REMOTE_INTERVAL_S: Final = 1.0
 DRAIN_S: Final = 120.0
 FRESH_EVENTS: Final = 1_000
 STREAMS: Final = (subjects.EVENTS_STREAM, subjects.FILES_STREAM, subjects.MARKS_STREAM, subjects.LEASES_STREAM)
@@ -40,6 +43,8 @@ class Plan(NamedTuple):
     seconds: float
     seed: int
     lossy: bool = False
+    remote: bool = False
+    """On S3, as moto plays it, which fails too."""
     mean_s: float = 2.0
     per_s: float = 24_000.0
 
@@ -71,8 +76,7 @@ class Chaos:
         self._tell = tell
         self._dice = random.Random(plan.seed + 1)
         self._folder = folder
-        self._stack = Stack(folder)
-        self._links = Links(self._stack.nats.url, LINKS)
+        self._bucket = Bucket(plan.seed) if plan.remote else None
         self._counters = {name: Counters(free_port()) for name in LINKS}
         self._producers: list[Producer] = []
         self._working: dict[str, Producer] = {}
@@ -87,23 +91,39 @@ class Chaos:
 
     def run(self) -> Report:
         """Everything, to the verdict."""
-        with self._stack, self._links, closing(self):
-            self._stack.nats.start()
-            for name in LINKS:
-                self._start(name)
-            for name in LINKS:
-                wait_until(self._counters[name].look, f"the {name} is up")
-            for name in TRAINERS:
-                self._start(name)
-            self._make_faults()
-            healed_s = self._drain()
-            findings = judge(self._stack.store, self._producers)
-            account_for(findings, self._stack, self._producers)
-            for name in LINKS:
-                self._counters[name].look()
-            self._check_emptiness(findings)
-            returned = sum(producer.returned for producer in self._producers)
-            return Report(self._plan, self._faults, returned, findings, healed_s, self._stall_s, self._sum_figures())
+        with ExitStack() as open_parts:
+            if self._bucket:
+                open_parts.enter_context(self._bucket)
+                self._stack = Stack(self._folder, "", self._bucket.url, self._bucket.environment)
+            else:
+                self._stack = Stack(self._folder)
+            open_parts.enter_context(self._stack)
+            self._links = open_parts.enter_context(Links(self._stack.nats.url, LINKS))
+            open_parts.enter_context(closing(self))
+            return self._run()
+
+    def _run(self) -> Report:
+        self._stack.nats.start()
+        for name in LINKS:
+            self._start(name)
+        for name in LINKS:
+            wait_until(self._counters[name].look, f"the {name} is up")
+        for name in TRAINERS:
+            self._start(name)
+        self._make_faults()
+        healed_s = self._drain()
+        left = left_in_streams(self._stack.nats.url)
+        for name in LINKS:
+            self._counters[name].look()
+        statuses = {name: self._stack.stop(name) for name in LINKS}  # what is judged must rest
+        if self._bucket:
+            self._bucket.download(self._stack.store)
+        findings = judge(self._stack.store, self._producers)
+        account_for(findings, self._stack, self._producers, left)
+        findings.expect(not any(statuses.values()), f"not every part stopped in peace: {statuses}")
+        self._check_emptiness(findings)
+        returned = sum(producer.returned for producer in self._producers)
+        return Report(self._plan, self._faults, returned, findings, healed_s, self._stall_s, self._sum_figures())
 
     def close(self) -> None:
         """Leave no trainer behind, however this ends."""
@@ -115,7 +135,7 @@ class Chaos:
 
     def _make_faults(self) -> None:
         plan, began = self._plan, time.monotonic()
-        for fault in schedule(plan.seed, plan.seconds, plan.mean_s, lossy=plan.lossy):
+        for fault in schedule(plan.seed, plan.seconds, plan.mean_s, lossy=plan.lossy, remote=plan.remote):
             self._at(began + fault.at_s, partial(self._begin, fault, began + fault.at_s + fault.for_s))
         self._at(began + plan.seconds, lambda: None)
         pause = Event()
@@ -134,7 +154,8 @@ class Chaos:
         group = fault.target.partition("-")[0] if fault.target != BROKER else BROKER
         link = "link of " if fault.what in ("cut", "deaf", "silent") else ""
         self._faults[f"{link}{group}: {fault.what}"] += 1
-        end = self._faulty_link(fault) if link else self._faulty_process(fault)
+        make = self._faulty_link if link else self._faulty_store if fault.target == STORE else self._faulty_process
+        end = make(fault)
         self._at(until_s, end)  # by plan, whatever is late: the next fault of this part counts on its end
 
     def _faulty_link(self, fault: Fault) -> Callable[[], None]:
@@ -143,6 +164,11 @@ class Chaos:
             return lambda: None
         self._links.break_(fault.target, fault.what)
         return lambda: self._links.mend(fault.target, fault.what)
+
+    def _faulty_store(self, fault: Fault) -> Callable[[], None]:
+        assert self._bucket is not None
+        self._bucket.proxy.begin(cast(HttpFault, fault.what))
+        return self._bucket.proxy.end
 
     def _faulty_process(self, fault: Fault) -> Callable[[], None]:
         target = fault.target
@@ -193,7 +219,8 @@ class Chaos:
             if target == AGENT:
                 self._stack.start_agent(*flags)
             else:
-                self._stack.start_collector(target, *flags)
+                interval = ["--commit-interval", str(REMOTE_INTERVAL_S)] if self._bucket else []
+                self._stack.start_collector(target, *flags, *interval)
 
     def _start_trainer(self, slot: str) -> None:
         """A successor: of the same experiment, or of a new one."""
@@ -213,7 +240,7 @@ class Chaos:
         """How far the store is, and what the parts count; a line now and then."""
         now = time.monotonic()
         for producer in self._working.values():
-            names = producer.names
+            names = None if self._bucket else producer.names  # listing a bucket for this would load it
             if names is None or producer.paused or not producer.alive:
                 continue
             newest = _newest_commit(self._stack.store, names["experiment"])

@@ -50,6 +50,12 @@ KINDS: Final = (
     Kind("deaf", LINKS, 2, 0.1, 3.0),  # acknowledgements are eaten
     Kind("silent", LINKS, 2, 0.1, 12.0),  # beyond the pings: the link is given up
 )
+STORE: Final = "store"
+FLAKY: Final = tuple(
+    Kind(what, (STORE,), 0.7, 0.2, 4.0)
+    for what in ("500", "503", "409", "served, 500", "reset", "served, reset", "half", "silent")
+)
+"""What a store over the network does; see `tests.faults.http_proxy`."""
 LOSSY: Final = (
     Kind("lose newest", (BROKER,), 2, 0.0, 0.5),
     Kind("lose all", (BROKER,), 1, 0.0, 0.5),
@@ -60,14 +66,14 @@ LOSSY_EACH: Final = 8
 KILLS: Final = frozenset({"kill", "lose newest", "lose all"})
 
 
-def schedule(seed: int, seconds: float, mean_s: float, *, lossy: bool = False) -> list[Fault]:
+def schedule(seed: int, seconds: float, mean_s: float, *, lossy: bool = False, remote: bool = False) -> list[Fault]:
     """Faults from now until `seconds`, one in `mean_s` on average; all are over when the last one is."""
     dice = random.Random(seed)
     busy_until: dict[str, float] = {}
     faults: list[Fault] = []
     now = mean_s
     while now < seconds:
-        kinds = LOSSY if lossy and len(faults) % LOSSY_EACH == LOSSY_EACH // 2 else KINDS
+        kinds = LOSSY if lossy and len(faults) % LOSSY_EACH == LOSSY_EACH // 2 else KINDS + FLAKY * remote
         fault = _draw(dice, kinds, now, busy_until, seconds)
         if fault is not None:
             faults.append(fault)

@@ -11,7 +11,7 @@ from tests.chaos import payload
 from tests.chaos.oracle import expected_column, ranges
 from tests.chaos.payload import NUMERIC, Call
 from tests.chaos.run import Chaos, Plan
-from tests.chaos.schedule import KILLS, LOSSY, schedule
+from tests.chaos.schedule import KILLS, LOSSY, STORE, schedule
 
 SEED = 20261121
 FAULTS_S = 12.0
@@ -31,6 +31,15 @@ def test_what_the_broker_loses_is_healed_from_the_journals(tmp_path: Path) -> No
     """The same, and the broker loses again and again what it had acknowledged: the store has every returned call once."""
     report = Chaos(tmp_path, Plan(FAULTS_S, SEED, lossy=True, mean_s=MEAN_S, per_s=12_000), print).run()
     assert any(kind.what in fault for kind in LOSSY for fault in report.faults)
+    assert not report.findings.sentences, "\n".join(report.findings.sentences)
+    assert report.findings.stored + report.findings.dropped >= report.returned > 0
+
+
+@pytest.mark.timeout(400)
+def test_a_store_that_fails_meanwhile_has_everything_once(tmp_path: Path) -> None:
+    """On S3, whose requests are refused, lost, answered by half or not at all: the store has every returned call once."""
+    report = Chaos(tmp_path, Plan(FAULTS_S, SEED, remote=True, mean_s=MEAN_S, per_s=3_000), print).run()
+    assert any(fault.startswith(f"{STORE}: ") for fault in report.faults)
     assert not report.findings.sentences, "\n".join(report.findings.sentences)
     assert report.findings.stored + report.findings.dropped >= report.returned > 0
 

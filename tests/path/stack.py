@@ -70,18 +70,25 @@ class Trainer:
 
 
 class Stack:
-    """nats-server, agent and collector around one home and one local store. Nothing runs until it is started."""
+    """nats-server, agent and collector around one home and one store. Nothing runs until it is started.
 
-    def __init__(self, folder: Path, url: str = "") -> None:
+    The store is the folder `store`, unless another one's URL is given, with what the `environment` has to say of it.
+    """
+
+    def __init__(
+        self, folder: Path, url: str = "", store_url: str = "", environment: dict[str, str] | None = None
+    ) -> None:
         """With the `url` of a broker that somebody else starts, `nats` is never started."""
         self.folder = folder
         self.home = Home(folder / "home")
         self.home.make()
         self.store = folder / "store"
+        self.store_url = store_url or str(self.store)
         self.nats = NatsServer(folder / "nats")
         self.url = url or self.nats.url
         self.children: dict[str, subprocess.Popen[bytes]] = {}
-        self.environment = {**os.environ, "HEADRACE_HOME": self.home.root, "HEADRACE_STORE": str(self.store)}
+        settings = {"HEADRACE_HOME": self.home.root, "HEADRACE_STORE": self.store_url}
+        self.environment = {**os.environ, **(environment or {}), **settings}
 
     def __enter__(self) -> Self:
         return self
@@ -106,7 +113,7 @@ class Stack:
         self._spawn("agent", "headrace_agent", "--nats", self.url, "--home", self.home.root, *flags)
 
     def start_collector(self, name: str = "collector", *flags: str) -> None:
-        self._spawn(name, "headrace_collector", "--nats", self.url, "--store", str(self.store), *flags)
+        self._spawn(name, "headrace_collector", "--nats", self.url, "--store", self.store_url, *flags)
 
     def _spawn(self, name: str, module: str, *flags: str) -> None:
         with (self.folder / f"{name}.log").open("ab") as log:
