@@ -2,32 +2,43 @@
 
 from __future__ import annotations
 
+import re
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
+from http.client import HTTPException
+from pathlib import Path
+from typing import Final
 
-TIMEOUT_S = 0.3
+TIMEOUT_S: Final = 0.3
+_PORT: Final = re.compile(r"(?:serves figures port=|metrics on port )(\d+)")
 
 
 class Counters:
-    """The counters of one part over all of its lives. What a life counted after the last look at it is not seen."""
+    """The counters of one part over all of its lives. What a life counted after the last look at it is not seen.
 
-    def __init__(self, port: int) -> None:
-        self.port = port
+    Where they are, each life says in its `log`: a port that was chosen before might be somebody else's by then.
+    """
+
+    def __init__(self, log: Path) -> None:
+        self._log = log
+        self._told = 0  # bytes of the log that are of earlier lives
         self._past: Counter[str] = Counter()
         self._now: Counter[str] = Counter()
 
     def look(self) -> bool:
         """Read the counters. Whether the part answered."""
-        page = f"http://127.0.0.1:{self.port}/metrics"
-        with suppress(OSError), urllib.request.urlopen(page, timeout=TIMEOUT_S) as answer:
-            self._now = Counter(dict(_counters(answer.read().decode())))
+        with suppress(OSError, HTTPException, IndexError):
+            port = _PORT.findall(self._log.read_bytes()[self._told :].decode(errors="replace"))[-1]
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=TIMEOUT_S) as answer:
+                self._now = Counter(dict(_counters(answer.read().decode())))
             return True
         return False
 
     def died(self) -> None:
         """The part counts from zero again."""
+        self._told = self._log.stat().st_size
         self._past += self._now
         self._now = Counter()
 

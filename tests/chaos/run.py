@@ -16,7 +16,6 @@ from pathlib import Path
 from threading import Event
 from typing import Final, NamedTuple, cast
 
-from headrace.service.ports import free_port
 from headrace_proto import subjects
 from tests.chaos.account import account_for, left_in_streams
 from tests.chaos.bucket import Bucket
@@ -77,7 +76,7 @@ class Chaos:
         self._dice = random.Random(plan.seed + 1)
         self._folder = folder
         self._bucket = Bucket(plan.seed) if plan.remote else None
-        self._counters = {name: Counters(free_port()) for name in LINKS}
+        self._counters = {name: Counters(folder / f"{name}.log") for name in LINKS}
         self._producers: list[Producer] = []
         self._working: dict[str, Producer] = {}
         self._keys = count()
@@ -215,7 +214,7 @@ class Chaos:
         elif target == BROKER:
             self._stack.nats.start()
         else:
-            flags = ["--nats", self._links.url(target), "--metrics-port", str(self._counters[target].port)]
+            flags = ["--nats", self._links.url(target)]
             if target == AGENT:
                 self._stack.start_agent(*flags)
             else:
