@@ -93,7 +93,7 @@ class Chaos:
         with ExitStack() as open_parts:
             if self._bucket:
                 open_parts.enter_context(self._bucket)
-                self._stack = Stack(self._folder, "", self._bucket.url, self._bucket.environment)
+                self._stack = Stack(self._folder, store_url=self._bucket.url, environment=self._bucket.environment)
             else:
                 self._stack = Stack(self._folder)
             open_parts.enter_context(self._stack)
