@@ -93,6 +93,10 @@ class Agent:
     async def run(self, stop: asyncio.Event) -> None:
         """Serve the home until `stop`, then drain. Raises `AlreadyRunning`, `HomeUnusable`, `ConfigError` or `OSError`."""
         self.home.make()
+        if self.home.is_shared:
+            log.warning(
+                "%s is on %s, a network file system: this agent serves one host of it", self.home.root, self.home.kind
+            )
         with HomeLock(self.home):
             self.feedback.listen(self.uplink, self.settings.site)
             async with self.health:

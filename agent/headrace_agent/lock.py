@@ -7,8 +7,8 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
-from headrace_proto.errors import AlreadyRunning
-from headrace_proto.home import Home
+from headrace_proto.errors import AlreadyRunning, HomeUnusable
+from headrace_proto.home import HOME_VARIABLE, Home
 from headrace_proto.journal import lock as record_lock
 
 
@@ -21,7 +21,15 @@ class HomeLock:
         self._descriptor: int | None = None
 
     def __enter__(self) -> Self:
-        self._descriptor = record_lock.take(self._path)
+        try:
+            self._descriptor = record_lock.take(self._path)
+        except OSError as error:
+            if error.errno not in record_lock.UNSUPPORTED:
+                raise
+            raise HomeUnusable(
+                f"nothing can be locked in {self._root!r} ({error.strerror}), so two agents could serve it: mount it with locks "
+                f"(Lustre: -o flock), or set {HOME_VARIABLE} to a folder on a local disk, for the programs too"
+            ) from error
         if self._descriptor is None:
             pid = record_lock.holder(self._path)
             raise AlreadyRunning(

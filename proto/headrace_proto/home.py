@@ -16,6 +16,10 @@
     headrace.toml                  settings, if any
 
 Folders are 0700, files 0600: metrics and parameters are their owner's business.
+
+A home on a network file system is named the same on every host, but each host has all this below `hosts/<host>/` of it, with an
+agent of its own: what one host's kernel has in memory another's does not see, one lock would let one agent run for all, and every
+agent writes the status of its own sources. Only the settings and the default store are everybody's.
 """
 
 from __future__ import annotations
@@ -23,12 +27,15 @@ from __future__ import annotations
 import os
 from typing import Final
 
+from headrace_proto import filesystem
 from headrace_proto.errors import HomeUnusable
 
 FOLDER_MODE: Final = 0o700
 FILE_MODE: Final = 0o600
 HOME_VARIABLE: Final = "HEADRACE_HOME"
 STORE_VARIABLE: Final = "HEADRACE_STORE"
+HOSTS: Final = "hosts"
+"""Holds each host's part of a home on a network file system. Whoever names such a part means it, on any host."""
 HIDDEN: Final = "."
 """A journal folder is made under a name that begins so, locked, and only then renamed: a free lock never means 'not yet'."""
 
@@ -36,11 +43,21 @@ HIDDEN: Final = "."
 class Home:
     """The paths of one home. Makes nothing until `make` is called. Strings, because the trainer's import pays for pathlib."""
 
-    __slots__ = ("root",)
+    __slots__ = ("kind", "named", "root")
 
     def __init__(self, root: str | os.PathLike[str] | None = None) -> None:
         chosen = os.fspath(root) if root is not None else os.environ.get(HOME_VARIABLE) or "~/.headrace"
-        self.root: Final = os.path.abspath(os.path.expanduser(chosen))
+        self.named: Final = os.path.abspath(os.path.expanduser(chosen))
+        """What other processes are told, on this host or another."""
+        self.kind: Final = filesystem.kind_of(self.named)
+        """The type of the file system that it lies on."""
+        self.root: Final = _of_this_host(self.named) if self.is_shared else self.named
+        """This host's part of it: all of it, on a local disk."""
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other hosts may see it."""
+        return filesystem.is_network(self.kind)
 
     def __repr__(self) -> str:
         return f"Home({self.root!r})"
@@ -102,12 +119,12 @@ class Home:
     @property
     def settings_file(self) -> str:
         """The settings file that is read when no other is named."""
-        return os.path.join(self.root, "headrace.toml")
+        return os.path.join(self.named, "headrace.toml")
 
     @property
     def default_store(self) -> str:
         """The store that is meant when none is named: a folder in this home."""
-        return os.path.join(self.root, "store")
+        return os.path.join(self.named, "store")
 
     def make(self) -> None:
         """Make the folders that a writer needs. Raises `HomeUnusable` when that cannot be done safely."""
@@ -134,6 +151,13 @@ class Home:
             raise HomeUnusable(
                 f"the home {self.root!r} is not writable: chmod u+rwx it, or name another with {HOME_VARIABLE}"
             )
+
+
+def _of_this_host(named: str) -> str:
+    if os.path.basename(os.path.dirname(named)) == HOSTS:
+        return named
+    node = "".join(one if one.isalnum() or one in "-_." else "_" for one in os.uname().nodename).strip(".")
+    return os.path.join(named, HOSTS, node or "localhost")
 
 
 def store_url(given: str | None, home: Home) -> str:

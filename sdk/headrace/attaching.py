@@ -118,7 +118,7 @@ def reattach(
 def _reduce(experiment: Experiment) -> tuple[Any, ...]:
     origin = experiment.origin
     return reattach, (
-        origin.home.root,
+        origin.home.named,
         origin.project,
         experiment.internal_id,
         experiment.source,

@@ -108,7 +108,7 @@ class Experiment(Series, Facts, Files, Reads, Life):
         script = entry_point()
         if script:
             self._event(Kind.FACTS, {"entrypoint": os.path.basename(script)})
-        for file in source_files(patterns, self.origin.home.root):
+        for file in source_files(patterns, self.origin.home.named):
             self._keep_path(file.path, artifact_path(file.name), "source")
 
     def note_git(self, given: GitInfo | bool | None) -> None:

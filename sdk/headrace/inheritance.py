@@ -31,7 +31,12 @@ class Inherited(NamedTuple):
     def of(cls, origin: Origin, source: str) -> Inherited:
         """What the children of a process are told that logs to `origin`."""
         return cls(
-            origin.experiment, origin.project, source, origin.home.root, origin.store, "direct" if origin.direct else ""
+            origin.experiment,
+            origin.project,
+            source,
+            origin.home.named,
+            origin.store,
+            "direct" if origin.direct else "",
         )
 
     def __str__(self) -> str:

@@ -50,8 +50,11 @@ def checked_stage(stage: str) -> Stage:
 
 
 def agent_serves(home: Home) -> bool:
-    """Whether an agent holds the home's lock: without one nobody answers."""
-    return lock.holder(home.agent_lock) is not None
+    """Whether an agent holds the home's lock: without one nobody answers. Where that cannot be asked, none is counted on."""
+    try:
+        return lock.holder(home.agent_lock) is not None
+    except OSError:  # no descriptor is left, or there are no locks
+        return False
 
 
 def read_bound_s() -> float:

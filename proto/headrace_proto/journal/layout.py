@@ -64,6 +64,8 @@ LIVE: Final = Struct("<QQQ")
 """What changes while the segment lives: base, committed, closed; read at BASE_AT."""
 CHECKS: Final = Struct(f"<{CHECKS_MAX}I")
 LOCK_NAME: Final = "lock"
+UNLOCKED_NAME: Final = "unlocked"
+"""What the lock's file is called on a file system without locks: there, only its process proves that the writer lives."""
 DEATH_NAME: Final = "declared-dead"
 """A file beside the segments of a journal that was carried here: a person's word that its writer, on another host, is gone."""
 

@@ -3,6 +3,7 @@ still has the descriptor, and they work between containers that share a volume."
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from struct import Struct
@@ -12,15 +13,24 @@ from headrace_proto.home import FILE_MODE
 
 _FLOCK: Final = Struct("hhqqi4x")  # struct flock of 64-bit Linux: type, whence, start, length, pid
 
+UNSUPPORTED: Final = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOTTY})
+"""What a file system answers that has no locks, such as Lustre mounted without `flock`, or NFS without its lock daemon."""
+_BUSY: Final = frozenset({errno.EACCES, errno.EAGAIN})
+
 
 def take(path: str) -> int | None:
-    """Lock the file at `path` for the rest of this process's life; its descriptor, or None when another process has it."""
+    """Lock the file at `path` for the rest of this process's life; its descriptor, or None when another process has it.
+
+    Raises `OSError`, one of `UNSUPPORTED` where nothing can be locked.
+    """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
     try:
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except OSError as error:
         os.close(descriptor)
-        return None
+        if error.errno in _BUSY:
+            return None
+        raise
     return descriptor
 
 
@@ -28,7 +38,7 @@ def holder(path: str) -> int | None:
     """The pid that holds the lock (0 when it is in another pid namespace), or None when it is free or there is no such file.
 
     Asks and never takes it, so that asking cannot disturb a writer that is about to lock. Must not be called in the process
-    that holds the lock: the close would free it.
+    that holds the lock: the close would free it. Raises `OSError` where nothing can be locked.
     """
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)

@@ -53,6 +53,13 @@ def process_start(pid: int) -> int:
     return int(fields[19]) if len(fields) > 19 else 0
 
 
+def process_gone(pid: int, start: int, namespace: int) -> bool:
+    """Whether the process is proven to be gone: only its own pid namespace can tell. One that waits for its parent is gone."""
+    if not namespace or namespace != pid_namespace():
+        return False
+    return process_start(pid) != start or process_state(pid) in ("", "Z", "X")
+
+
 def process_state(pid: int) -> str:
     """The process's state, one letter of proc(5); "" when it cannot be known."""
     fields = _stat_from_state(pid)

@@ -23,6 +23,7 @@ from headrace_proto.journal.layout import (
     DEATH_NAME,
     LIVE,
     LOCK_NAME,
+    UNLOCKED_NAME,
     UNSET,
     Header,
     SegmentHead,
@@ -323,7 +324,8 @@ class JournalReader:
     def writer_gone(self, host: str, boot_id: str) -> bool:
         """Whether the writer is proven to be gone, on this `host` in this boot: then nothing follows `end`.
 
-        Proven: its lock is free in its own boot (another container of the machine has another host name, but the same boot), or
+        Proven: its lock is free in its own boot (another container of the machine has another host name, but the same boot; where
+        there are no locks, its process is gone), or
         its machine has booted since, and the journal has rested for PATIENCE_NS. A journal of another host proves nothing,
         because its writer may be alive there, until a person declares it dead. Nor does one with an `obstacle`: something
         follows `end`.
@@ -332,8 +334,19 @@ class JournalReader:
         if self.obstacle or self._changed_ns is None or self._now_ns - self._changed_ns < PATIENCE_NS:
             return False
         if header.boot_id == boot_id:
-            return not self._is_own() and lock.holder(os.path.join(self.folder, LOCK_NAME)) is None
+            return not self._is_own() and self.has_let_go()
         return header.host == host or self._is_declared_dead()
+
+    def has_let_go(self) -> bool:
+        """Whether the writer holds its lock no more or, without locks, its process is gone. The writer itself must not ask."""
+        header = self.header
+        if not os.path.exists(os.path.join(self.folder, UNLOCKED_NAME)):
+            try:
+                return lock.holder(os.path.join(self.folder, LOCK_NAME)) is None
+            except OSError as error:
+                if error.errno not in lock.UNSUPPORTED:
+                    raise
+        return machine.process_gone(header.pid, header.pid_start, header.pid_namespace)
 
     def _is_of_this_machine(self) -> bool:
         return self.header.boot_id == machine.boot_id() or self.header.host == machine.host_name()

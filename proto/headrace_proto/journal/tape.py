@@ -18,11 +18,11 @@ from typing import Any, Final
 from headrace_proto import events, filesystem
 from headrace_proto.errors import ExperimentStopped, HomeUnusable
 from headrace_proto.events import CHECK_WIDTH, POINT_WIDTH, Kind, Role, pack
-from headrace_proto.home import FOLDER_MODE, HIDDEN, Home
+from headrace_proto.home import FOLDER_MODE, HIDDEN, HOME_VARIABLE, Home
 from headrace_proto.ids import random_id
 from headrace_proto.journal import lock, machine
 from headrace_proto.journal.guard import SoftLimit
-from headrace_proto.journal.layout import LOCK_NAME, UNSET, Header, SourceFacts, segment_name
+from headrace_proto.journal.layout import LOCK_NAME, UNLOCKED_NAME, UNSET, Header, SourceFacts, segment_name
 from headrace_proto.journal.segment import NoRoom, Segment
 from headrace_proto.journal.written import WrittenSegment
 from headrace_proto.limits import (
@@ -33,6 +33,7 @@ from headrace_proto.limits import (
     SEGMENT_BYTES_FIRST,
     SEGMENT_RESERVE,
 )
+from headrace_proto.warning import warn
 
 RETRY_S: Final = 1.0
 """How long after a failed attempt to open a segment the next one may follow: a full disk stays full for a while."""
@@ -56,6 +57,7 @@ class Tape:
         self.dropped = 0
         self.closed = False
         self._lock_descriptor: int | None = None
+        self._is_open = False
         self._at = self._base = self._hard = (
             0  # where the next event goes, where the segment begins, where its reserve does
         )
@@ -86,26 +88,40 @@ class Tape:
         self._unsynced: list[int] = []
         self._named = -1  # the newest segment whose name is known to be on the disk
         self._header = self._make_header()
-        self._kind = filesystem.kind_of(self.home.journals)
         hidden = os.path.join(self.home.journals, HIDDEN + self.source)
+        segment: Segment | None = None
         try:
             os.mkdir(hidden, FOLDER_MODE)
-            self._lock_descriptor = lock.take(os.path.join(hidden, LOCK_NAME))
-            self._use(self._make_segment(hidden, 0, SEGMENT_BYTES_FIRST, 0), 0)
+            self._lock_descriptor = _lock(hidden)
+            segment = self._make_segment(hidden, 0, SEGMENT_BYTES_FIRST, 0)
+            self._use(segment, 0)
             self._write_first_events()
             os.rename(hidden, self.folder)
         except (OSError, NoRoom) as error:
-            _remove_folder(hidden)
+            self._take_back(segment, hidden)
             reason = error.strerror if isinstance(error, OSError) else self._drop_reason
             raise HomeUnusable(
                 f"no journal can be made in {self.home.root!r}: {reason}. Free some space, or name another folder with "
                 "home= or HEADRACE_HOME"
             ) from error
 
+        self._is_open = True
+        _tell_of_network(self.home)
+
+    def _take_back(self, segment: Segment | None, hidden: str) -> None:
+        """Undo an opening that failed half way."""
+        self._limit[0] = 0
+        if segment is not None:
+            segment.release()
+        if self._lock_descriptor is not None:
+            os.close(self._lock_descriptor)
+            self._lock_descriptor = None
+        _remove_folder(hidden)
+
     def _make_segment(self, folder: str, number: int, size: int, base: int) -> Segment:
-        if filesystem.can_be_mapped(self._kind):
+        if filesystem.can_be_mapped(self.home.kind):
             return Segment(folder, number, size, base, self._header)
-        reserve = filesystem.is_network(self._kind)
+        reserve = filesystem.is_network(self.home.kind)
         return WrittenSegment(folder, number, size, base, self._header, reserve=reserve, failed=self._write_failed)
 
     def _write_failed(self, reason: str, at: int | None) -> None:
@@ -157,7 +173,7 @@ class Tape:
 
     def _become_child(self) -> None:
         """In a forked child: leave the parent's journal alone and begin a source of our own."""
-        if self._lock_descriptor is not None:
+        if self._is_open:
             self._let_go()
             self.dropped = 0
             self.facts = self.facts._replace(role=Role.WORKER, parent=self.source)
@@ -180,6 +196,7 @@ class Tape:
             self._lock_descriptor = None
         self._limit[0] = 0
         self._retry_at = 0.0
+        self._is_open = False
 
     def _finish(self, outcome: str, detail: str | None) -> bool:
         """Write the closing record, into the reserve if nowhere else, and let go.
@@ -303,7 +320,7 @@ class Tape:
             self._drop_reason, self._retry_at = "quota", now + RETRY_S
             return
         number = self._segment.number + 1
-        small = self._kind == "tmpfs" or not filesystem.can_be_mapped(self._kind)
+        small = self.home.kind == "tmpfs" or not filesystem.can_be_mapped(self.home.kind)
         try:
             self._next = self._make_segment(self.folder, number, SEGMENT_BYTES_FIRST if small else SEGMENT_BYTES, UNSET)
         except OSError as error:
@@ -322,6 +339,31 @@ class Tape:
         if self._unreported and self._at <= self._hard + CHECK_WIDTH:
             self._append(pack(Kind.GAP, time.time_ns(), self._unreported, self._drop_reason[:64]))
             self._unreported = 0
+
+
+def _lock(folder: str) -> int | None:
+    """Lock a new journal's folder; None where there are no locks, which the file's name then says."""
+    path = os.path.join(folder, LOCK_NAME)
+    try:
+        return lock.take(path)
+    except OSError as error:
+        if error.errno not in lock.UNSUPPORTED:
+            raise
+        os.rename(path, os.path.join(folder, UNLOCKED_NAME))
+        return None
+
+
+_told: Final[set[str]] = set()
+
+
+def _tell_of_network(home: Home) -> None:
+    """Say once that the home is on a network file system: it works, and there are better places."""
+    if home.is_shared and home.root not in _told:
+        _told.add(home.root)
+        warn(
+            f"the home {home.named!r} is on a network file system ({home.kind}): this host logs to {home.root!r}, with two system "
+            f"calls an event, and needs an agent of its own. A folder on a local disk is better: set {HOME_VARIABLE}"
+        )
 
 
 def _remove_folder(folder: str) -> None:

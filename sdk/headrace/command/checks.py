@@ -17,6 +17,7 @@ from headrace.command import positions
 from headrace.command.console import size
 from headrace.command.probes import Broker, healthz
 from headrace.command.running import Running
+from headrace_proto import filesystem
 from headrace_proto.errors import HeadraceError
 from headrace_proto.home import HOME_VARIABLE, Home
 from headrace_proto.journal import lock, machine
@@ -31,11 +32,6 @@ EXTRAS: Final = {
 }
 """Extra -> the modules that it brings. Only what is needed for what the user does has to be there."""
 SPACE_LOW: Final = 1024 * 1024 * 1024
-NETWORK_FILE_SYSTEMS: Final = frozenset(
-    {"nfs", "nfs4", "lustre", "cifs", "smb3", "9p", "ceph", "fuse.sshfs", "beegfs", "gpfs"}
-)
-COPY_ON_WRITE: Final = frozenset({"btrfs", "zfs", "overlay"})
-"""A file's blocks are not reserved by allocating them there."""
 SDK_VARIABLES: Final = frozenset({"STORE", "EXPERIMENT", "ATTEMPT", "SYNC_S", "STOP_S", "READ_S", "QUOTA", "COPY_MAX"})
 
 
@@ -117,15 +113,16 @@ def folder(home: Home) -> Iterator[Finding]:
     except HeadraceError as error:
         yield Finding("home", Verdict.BAD, str(error), f"name a folder of your own with --home or {HOME_VARIABLE}")
         return
-    kind, free = _file_system(home.root), shutil.disk_usage(home.root).free
-    says = f"{home.root} on {kind}, {size(free)} free"
-    if kind in NETWORK_FILE_SYSTEMS:
-        remedy = f"journals need a local disk: set {HOME_VARIABLE} to a folder on one"
-        yield Finding("home", Verdict.BAD, says, remedy)
+    free = shutil.disk_usage(home.root).free
+    says = f"{home.root} on {home.kind or 'an unknown file system'}, {size(free)} free"
+    if home.is_shared:
+        remedy = f"logging is slower there, and each host needs an agent: better set {HOME_VARIABLE} to a folder on a local disk"
+        yield Finding("home", Verdict.NOTE, f"{says}; a network file system", remedy)
+        yield from _other_hosts(home)
     elif free < SPACE_LOW:
         yield Finding("home", Verdict.NOTE, says, "a full disk drops events (they are counted): make room")
-    elif kind in COPY_ON_WRITE:
-        remedy = "its blocks cannot be reserved: keep some room free, or use ext4 or xfs"
+    elif not filesystem.can_be_mapped(home.kind):
+        remedy = "its blocks cannot be reserved, so logging is slower and needs room at the end: better use ext4 or xfs"
         yield Finding("home", Verdict.NOTE, says, remedy)
     else:
         yield Finding("home", Verdict.GOOD, says)
@@ -134,19 +131,20 @@ def folder(home: Home) -> Iterator[Finding]:
         yield Finding("quota", Verdict.BAD, "the quota is reached: programs drop events and count them", remedy)
 
 
-def _file_system(path: str) -> str:
-    """The type of the file system that holds `path`, from /proc/self/mounts."""
-    best, kind = "", "an unknown file system"
-    try:
-        with open("/proc/self/mounts", encoding="utf-8", errors="replace") as mounts:
-            for line in mounts:
-                _, point, found, *_ = line.split(" ")
-                inside = path == point or path.startswith(point.rstrip("/") + "/")
-                if inside and len(point) >= len(best):
-                    best, kind = point, found
-    except OSError:
-        pass
-    return kind
+def _other_hosts(home: Home) -> Iterator[Finding]:
+    """Hosts that share the home, with journals that no agent ships."""
+    folder = os.path.dirname(home.root)
+    for host in sorted(os.listdir(folder)):
+        there = Home(os.path.join(folder, host))
+        if there.root == home.root or not os.path.isdir(there.journals) or not positions.sources(there):
+            continue
+        if lock.holder(there.agent_lock) is None:
+            remedy = (
+                f"start an agent on {host}; if there will be none, `headrace agent --home {there.root}` here ships them"
+            )
+            yield Finding(
+                "home", Verdict.NOTE, f"journals of {host} wait in {there.root}, and no agent serves it", remedy
+            )
 
 
 def journals(home: Home) -> Iterator[Finding]:

@@ -10,8 +10,7 @@ from headrace_proto.errors import Corrupt, FormatUnknown
 from headrace_proto.events import Role
 from headrace_proto.home import HIDDEN, Home
 from headrace_proto.ids import is_id
-from headrace_proto.journal import JournalReader, lock
-from headrace_proto.journal.layout import LOCK_NAME
+from headrace_proto.journal import JournalReader
 from headrace_proto.spool import is_spool_file
 from headrace_proto.status import SourceStatus, read_status
 
@@ -73,6 +72,7 @@ def position(home: Home, source: str) -> Position | Unreadable | None:
         return Unreadable(source, str(error)) if os.path.isdir(home.journal(source)) else None
     try:
         header, end, closed = reader.header, reader.end, reader.closed
+        gone = closed or reader.has_let_go()
     finally:
         reader.close()
     told = read_status(home.status(header.experiment))
@@ -91,7 +91,7 @@ def position(home: Home, source: str) -> Position | Unreadable | None:
         stored=status.stored,
         files=_spooled(home, source),
         closed=closed,
-        alive=not closed and lock.holder(os.path.join(home.journal(source), LOCK_NAME)) is not None,
+        alive=not gone,
     )
 
 

@@ -75,7 +75,7 @@ def _run(command: list[str], watch: Watch, parts: _Parts, console: Console) -> i
     try:
         child = subprocess.Popen(
             command,
-            env={**os.environ, HOME_VARIABLE: parts.home.root, STORE_VARIABLE: parts.store},
+            env={**os.environ, HOME_VARIABLE: parts.home.named, STORE_VARIABLE: parts.store},
             preexec_fn=signals.in_child(ends_with_parent=False),  # noqa: PLW1509 - this process has one thread
         )
     except OSError as error:
@@ -111,7 +111,7 @@ class _Parts:
         if self._needed:
             with open(log_file(self.home, "up"), "ab") as log:
                 self._own = subprocess.Popen(
-                    [sys.executable, "-m", "headrace.command", "up", "--home", self.home.root, "--store", self.store],
+                    [sys.executable, "-m", "headrace.command", "up", "--home", self.home.named, "--store", self.store],
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,

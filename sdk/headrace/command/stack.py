@@ -51,7 +51,7 @@ class Stack:
         self.agent_port: Final = free_port()
         self.collector_port: Final = free_port()
         self.store: Final = store
-        environment = {**os.environ, HOME_VARIABLE: home.root}
+        environment = {**os.environ, HOME_VARIABLE: home.named}
 
         def child(name: str, command: Callable[[], list[str]], ready: Callable[[], bool | None]) -> Child:
             return Child(home, name, command, ready, environment)
@@ -59,7 +59,7 @@ class Stack:
         self.nats: Final = child("nats-server", self.server.command, lambda: self.server.ready() or None)
         self.agent: Final = child(
             "agent",
-            lambda: _ours("agent", self.agent_port, nats=self.server.url, home=home.root),
+            lambda: _ours("agent", self.agent_port, nats=self.server.url, home=home.named),
             lambda: well(self.agent_port),
         )
         self.collector: Final = child(

@@ -78,6 +78,6 @@ def _greet(home: Home, stack: Stack, console: Console) -> None:
     console.print(f"    agent  http://127.0.0.1:{record.agent_port}/metrics  process {stack.agent.pid}")
     console.print(f"    collector  http://127.0.0.1:{record.collector_port}/metrics  process {stack.collector.pid}")
     console.print(f"    logs   {plain(os.path.join(home.root, 'log'))}")
-    if home.root != Home("~/.headrace").root:
-        console.print(f"trainers: [bold]export {HOME_VARIABLE}={plain(shlex.quote(home.root))}[/]")
+    if home.named != Home("~/.headrace").named:
+        console.print(f"trainers: [bold]export {HOME_VARIABLE}={plain(shlex.quote(home.named))}[/]")
     console.print("Ctrl-C stops")

@@ -144,7 +144,7 @@ def _found(path: str, destination: str | None, home: Home) -> Iterator[tuple[str
         yield path, names.artifact_path(name)
         return
     root = os.path.realpath(path)
-    ours = {os.path.realpath(home.root), os.path.realpath(home.journals)}
+    ours = {os.path.realpath(home.named), os.path.realpath(home.root), os.path.realpath(home.journals)}
     for folder, folders, files in os.walk(root):
         folders[:] = sorted(one for one in folders if os.path.join(folder, one) not in ours)
         for one in sorted(files):

@@ -47,7 +47,7 @@ class ServiceSettings(BaseSettings):
         extra="forbid", frozen=True, validate_default=True, env_prefix=ENV_PREFIX, env_ignore_empty=True
     )
 
-    home: Path = Field(default_factory=lambda: Path(Home().root))
+    home: Path = Field(default_factory=lambda: Path(Home().named))
     nats: str = DEFAULT_NATS
     credentials: Path | None = None
     tls_ca: Path | None = None
