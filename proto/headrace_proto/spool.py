@@ -41,9 +41,9 @@ def write_facts(path: str, facts: SpoolFacts) -> None:
 
 def read_facts(path: str) -> SpoolFacts | None:
     """The facts of the file at `path`; None when its companion is absent or of no use."""
-    import json
-
     try:
+        import json
+
         with open(path + COMPANION_SUFFIX, encoding="utf-8") as file:
             facts = SpoolFacts(**json.load(file))
     except (OSError, ValueError, TypeError):

@@ -13,6 +13,8 @@ from __future__ import annotations
 import os
 from typing import Final, NamedTuple
 
+from headrace_proto.home import FILE_MODE
+
 STATUS_VERSION: Final = 1
 
 
@@ -47,16 +49,17 @@ def write_status(path: str, status: Status) -> None:
         }
     )
     temporary = f"{path}.{os.getpid()}.tmp"
-    with open(temporary, "w", encoding="utf-8") as file:
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
+    with open(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
     os.replace(temporary, path)
 
 
 def read_status(path: str) -> Status | None:
     """The file at `path`, or None when it is absent or of no use."""
-    import json
-
     try:
+        import json  # in here: a process without a descriptor left cannot even import
+
         with open(path, encoding="utf-8") as file:
             data = json.load(file)
         if data["v"] != STATUS_VERSION:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple
 
 from headrace_proto.home import FILE_MODE, FOLDER_MODE, HIDDEN, Home
 from headrace_proto.limits import COPY_BYTES_MAX, INLINE_BYTES_MAX, MIB
-from headrace_proto.spool import SpoolFacts, write_facts
+from headrace_proto.spool import COMPANION_SUFFIX, SpoolFacts, write_facts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 COPY_VARIABLE: Final = "HEADRACE_COPY_MAX"
 _FICLONE: Final = 0x40049409  # linux/fs.h; the fcntl module does not name it
 _BLOCK: Final = MIB
-_NO_ROOM: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE}
+NO_ROOM: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE}
 """What the machine does to us, not the program: dropped and counted, never raised."""
 
 
@@ -86,12 +86,12 @@ class Spool:
             write_facts(path, facts)
             os.rename(hidden, path)
         except OSError as error:
-            _remove(hidden)
-            if error.errno in _NO_ROOM:
+            _remove(hidden, path + COMPANION_SUFFIX)
+            if error.errno in NO_ROOM:
                 raise SpoolFull(error.strerror) from error
             raise
         except BaseException:
-            _remove(hidden)
+            _remove(hidden, path + COMPANION_SUFFIX)
             raise
         return Kept({"file": name, "size": facts.size, "sha256": facts.sha256}, facts.copied)
 
@@ -155,6 +155,7 @@ def _digest(blocks: Iterable[bytes], write: Callable[[bytes], None] | None = Non
     return SpoolFacts(size, digest.hexdigest())
 
 
-def _remove(path: str) -> None:
-    with suppress(OSError):
-        os.unlink(path)
+def _remove(*paths: str) -> None:
+    for path in paths:
+        with suppress(OSError):
+            os.unlink(path)

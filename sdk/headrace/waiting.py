@@ -36,7 +36,7 @@ class Receipt(NamedTuple):
     stored: int
     """In the store, once."""
     files: int
-    """Files of this process that are not in the store yet."""
+    """Files of this process that are not in the store yet; -1 when they cannot be counted: no descriptor is left for that."""
     reached: bool
     """Whether what was waited for was reached in time."""
 
@@ -96,7 +96,10 @@ def wait_for_agent(
 
 
 def _receipt(home: Home, experiment: str, source: str, journaled: int, stage: Stage) -> Receipt:
-    files = len(spooled(home, source))
+    try:
+        files = len(spooled(home, source))
+    except OSError:
+        files = -1
     status = read_status(home.status(experiment))
     known = status.sources.get(source, SourceStatus()) if status else SourceStatus()
     reached = (

@@ -13,7 +13,10 @@ import pytest
 
 import headrace as hr
 from headrace.command.main import invoke
+from headrace_proto import filesystem
+from headrace_proto.events import Outcome
 from headrace_proto.home import Home
+from headrace_proto.journal import JournalWriter
 from tests.command.conftest import Up
 from tests.waiting import wait_until
 
@@ -120,6 +123,21 @@ def test_doctor_finds_a_home_that_cannot_be_used(capfd: pytest.CaptureFixture[st
     assert code == 1
     assert found["home"]["verdict"] == "bad"
     assert "HEADRACE_HOME" in found["home"]["remedy"]
+
+
+def test_doctor_knows_a_home_that_hosts_share(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a network file system it says what that costs, and which hosts' journals no agent ships."""
+    monkeypatch.setattr(filesystem, "kind_of", lambda path: "lustre")
+    home, there = Home(tmp_path), Home(tmp_path / "hosts" / "gpu-2")
+    JournalWriter(there, "a/b", "0" * 32).close(Outcome.SUCCEEDED)
+    code, found = findings(capfd, "--home", home.named, "--nats", NOBODY)
+    assert code == 0
+    assert found["home"]["verdict"] == "note"
+    assert "gpu-2" in found["home"]["says"]
+    assert there.root in found["home"]["remedy"]
+    assert found["agent"]["verdict"] == "note"
 
 
 def test_doctor_finds_a_stream_that_could_lose_frames(

@@ -20,9 +20,10 @@ import headrace as hr
 from headrace import spool
 from headrace.errors import ArtifactNotFound, InvalidName, InvalidValue, TelemetryWarning
 from headrace_proto.events import Kind
+from headrace_proto.home import Home
 from headrace_proto.limits import INLINE_BYTES_MAX
 from headrace_proto.spool import is_spool_file, read_facts
-from tests.sdk.journals import journal_of
+from tests.sdk.journals import journal_of, journals
 
 LARGE = os.urandom(3 * INLINE_BYTES_MAX + 17)
 
@@ -327,3 +328,40 @@ def test_memory_does_not_grow_with_the_file(experiment: hr.Experiment) -> None:
     payload, _ = logged(experiment)["zeros.bin"]
     assert payload["size"] == 63 * 1024 * 1024
     assert max(held) <= 1024 * 1024
+
+
+def test_a_process_without_a_descriptor_left_goes_on(run_script: Any, home: Home) -> None:
+    """At RLIMIT_NOFILE no call raises: files are dropped and counted, points are logged, `wait` says what it knows; and when
+    descriptors are free again, files are logged again."""
+    done = run_script(
+        "import resource, warnings\n"
+        "open('small.bin', 'wb').write(b'x'); open('large.bin', 'wb').write(bytes(200_000))\n"
+        "os.makedirs('folder/inner'); open('folder/one.bin', 'wb').write(b'1')\n"
+        "exp.log_metric('loss', 0, 0.5)\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (256, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))\n"
+        "held = []\n"
+        "try:\n"
+        "    while True:\n"
+        "        held.append(os.open('small.bin', os.O_RDONLY))\n"
+        "except OSError:\n"
+        "    pass\n"
+        "warnings.simplefilter('ignore')\n"
+        "exp.log_artifact('small.bin'); exp.log_artifact('large.bin'); exp.log_artifact('folder')\n"
+        "exp.log_text('notes', 'x' * 100_000)\n"
+        "exp.log_metric('loss', 1, 0.25)\n"
+        "exp.flush(durable=True)\n"
+        "receipt = exp.wait('stored', timeout=0.05)\n"
+        "print(receipt.reached, receipt.files, exp.id == exp.internal_id)\n"
+        "dropped = exp._writer.dropped\n"
+        "for descriptor in held: os.close(descriptor)\n"
+        "exp.log_artifact('large.bin')\n"
+        "exp.flush(durable=True)\n"
+        "print(dropped, exp._writer.dropped)\n"
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "False -1 True\n4 4\n"
+    [journal] = journals(home)
+    assert journal.series("loss") == [(0.0, 0.5), (1.0, 0.25)]
+    assert [path for path, *_ in journal.of(Kind.ARTIFACT)] == ["large.bin"]
+    assert sum(count for count, _ in journal.of(Kind.GAP)) == 4
+    assert journal.outcome == "succeeded"

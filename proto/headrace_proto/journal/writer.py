@@ -294,7 +294,7 @@ class JournalWriter(Tape):
     # -- Life ------------------------------------------------------------------------------------------------------------
 
     def sync(self) -> None:
-        """Return when everything logged before survives a power loss."""
+        """Return when everything logged before survives a power loss. Raises `OSError` when that cannot be had."""
         if not self._acquire(False) and not self._wait_for_lock():
             return  # inside a call of this very thread: its caller may sync after it
         try:
@@ -302,22 +302,18 @@ class JournalWriter(Tape):
                 return
             with suppress(NoRoom):  # without one, a crash costs what `verify.believable` cannot tell
                 self._check_early()
-            segment, older, self._unsynced = self._segment, self._unsynced, []
-            descriptor, number = os.dup(segment.descriptor), segment.number
+            number, older, self._unsynced = self._segment.number, self._unsynced, []
         finally:
             self._release()
         try:
-            os.fdatasync(descriptor)
-            for finished in older:
-                sync_file(os.path.join(self.folder, segment_name(finished)))
+            for one in (*older, number):
+                sync_file(os.path.join(self.folder, segment_name(one)))
             if number != self._named:
                 sync_names(self.folder)
                 self._named = number
         except OSError:
             self._unsynced = older + self._unsynced
             raise
-        finally:
-            os.close(descriptor)
 
     def close(self, outcome: str, detail: str | None = None) -> None:
         """End this source. `detail` is a traceback, of which the end is kept. Does nothing the second time, or in a child."""

@@ -9,7 +9,7 @@ from time import time_ns
 from typing import TYPE_CHECKING, Any, Final
 
 from headrace.live.handle import Handle, reported
-from headrace.spool import SpoolFull
+from headrace.spool import NO_ROOM, SpoolFull
 from headrace_proto import names
 from headrace_proto.errors import ArtifactNotFound, InvalidName, InvalidValue
 from headrace_proto.events import Kind
@@ -47,7 +47,7 @@ class Files(Handle):
         """
         if isinstance(artifact, str | os.PathLike):
             path = os.fspath(artifact)
-            for file, name in _found(path, destination, self.origin.home):
+            for file, name in _found(path, destination, self.origin.home, self._cannot_list):
                 self._keep_path(file, name, "artifact")
         elif hasattr(artifact, "read"):
             if destination is None:
@@ -94,6 +94,9 @@ class Files(Handle):
         except FileNotFoundError:
             raise ArtifactNotFound(f"no file at {path!r}: check the path, relative to {os.getcwd()!r}") from None
         except OSError as error:
+            if error.errno in NO_ROOM:
+                self._writer.lose(1, error.strerror or str(error))
+                return
             raise InvalidValue(f"{path!r} cannot be read: {error.strerror}") from error
         with file:
             about = os.fstat(file.fileno())
@@ -101,6 +104,11 @@ class Files(Handle):
                 raise InvalidValue(f"{path!r} is no plain file: log what it holds through a file of your own")
             facts = {"mode": stat.S_IMODE(about.st_mode), "mtime_ns": about.st_mtime_ns, "kind": kind}
             self._log_file(name, facts, lambda source: self._spool.keep_file(source, file, path))
+
+    def _cannot_list(self, error: OSError) -> None:
+        """A folder of an artifact cannot be listed: what is in it counts as one that was dropped."""
+        self._writer.lose(1, error.strerror or str(error))
+        warn(f"the folder {error.filename!r} cannot be listed ({error.strerror}): nothing in it was logged")
 
     def _log_file(self, name: str, facts: dict[str, Any], keep: Callable[[str], Kept]) -> None:
         target = self._writer.here()
@@ -110,6 +118,11 @@ class Files(Handle):
             kept = keep(target.source)
         except SpoolFull as full:
             self._writer.lose(1, str(full))
+            return
+        except OSError as error:  # of what is read
+            if error.errno not in NO_ROOM:
+                raise
+            self._writer.lose(1, error.strerror or str(error))
             return
         if not kept.copied:
             warn(
@@ -137,7 +150,9 @@ def _read(artifact: Any) -> Iterator[bytes]:
             raise InvalidValue(f"reading the artifact gave {block!r:.80}, which is neither bytes nor str")
 
 
-def _found(path: str, destination: str | None, home: Home) -> Iterator[tuple[str, str]]:
+def _found(
+    path: str, destination: str | None, home: Home, cannot_list: Callable[[OSError], None]
+) -> Iterator[tuple[str, str]]:
     """The files that `path` means, each with its checked name in the experiment."""
     name = destination if destination is not None else os.path.basename(os.path.abspath(path))
     if not os.path.isdir(path):
@@ -145,7 +160,7 @@ def _found(path: str, destination: str | None, home: Home) -> Iterator[tuple[str
         return
     root = os.path.realpath(path)
     ours = {os.path.realpath(home.named), os.path.realpath(home.root), os.path.realpath(home.journals)}
-    for folder, folders, files in os.walk(root):
+    for folder, folders, files in os.walk(root, onerror=cannot_list):
         folders[:] = sorted(one for one in folders if os.path.join(folder, one) not in ours)
         for one in sorted(files):
             file = os.path.join(folder, one)

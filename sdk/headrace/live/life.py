@@ -96,9 +96,17 @@ class Life(Handle):
         return receipt
 
     def flush(self, durable: bool = False) -> None:
-        """Have everything shipped now. It is in the journal already; `durable` also waits until it survives a power loss."""
+        """Have everything shipped now. It is in the journal already; `durable` also waits until it survives a power loss.
+
+        Where the machine refuses that (a failing disk, no descriptor left), it warns: training goes on.
+        """
         if durable:
-            self._writer.sync()
+            try:
+                self._writer.sync()
+            except OSError as error:
+                warn(
+                    f"experiment {self.internal_id} is in the journal but was not synced to the disk: {error.strerror}"
+                )
         waiting.ask_agent(self.origin.home, self.internal_id)
 
     def _drain(self) -> Direct:
