@@ -18,12 +18,13 @@ UNSUPPORTED: Final = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, er
 _BUSY: Final = frozenset({errno.EACCES, errno.EAGAIN})
 
 
-def take(path: str) -> int | None:
+def take(path: str, *, new: bool = True) -> int | None:
     """Lock the file at `path` for the rest of this process's life; its descriptor, or None when another process has it.
 
-    Raises `OSError`, one of `UNSUPPORTED` where nothing can be locked.
+    Makes it where it is not, unless it is not to be `new`. Raises `OSError`, one of `UNSUPPORTED` where nothing can be locked.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
+    create = os.O_CREAT if new else 0
+    descriptor = os.open(path, os.O_RDWR | create | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
     try:
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

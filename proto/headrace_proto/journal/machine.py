@@ -60,6 +60,16 @@ def process_gone(pid: int, start: int, namespace: int) -> bool:
     return process_start(pid) != start or process_state(pid) in ("", "Z", "X")
 
 
+def maps(pid: int, start: int, part: str) -> bool:
+    """Whether that process, of this pid namespace, has a file mapped whose path holds `part`. False when that cannot be seen."""
+    try:
+        with open(f"/proc/{pid}/maps", encoding="utf-8", errors="replace") as file:
+            found = any(part in line for line in file)
+    except OSError:
+        return False
+    return found and process_start(pid) == start
+
+
 def process_state(pid: int) -> str:
     """The process's state, one letter of proc(5); "" when it cannot be known."""
     fields = _stat_from_state(pid)

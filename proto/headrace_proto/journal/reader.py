@@ -342,11 +342,18 @@ class JournalReader:
         header = self.header
         if not os.path.exists(os.path.join(self.folder, UNLOCKED_NAME)):
             try:
-                return lock.holder(os.path.join(self.folder, LOCK_NAME)) is None
+                free = lock.holder(os.path.join(self.folder, LOCK_NAME)) is None
+                return free and not self._is_mapped()
             except OSError as error:
                 if error.errno not in lock.UNSUPPORTED:
                     raise
         return machine.process_gone(header.pid, header.pid_start, header.pid_namespace)
+
+    def _is_mapped(self) -> bool:
+        """Whether the writer's process has the journal mapped: its lock went with a descriptor that was closed for it."""
+        header = self.header
+        gone = machine.process_gone(header.pid, header.pid_start, header.pid_namespace)
+        return not gone and machine.maps(header.pid, header.pid_start, f"/{header.source}/")
 
     def _is_of_this_machine(self) -> bool:
         return self.header.boot_id == machine.boot_id() or self.header.host == machine.host_name()

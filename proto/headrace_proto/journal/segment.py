@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Any, Final, Protocol
 
 from headrace_proto.home import FILE_MODE, HIDDEN
+from headrace_proto.journal.descriptor import Descriptor
 from headrace_proto.journal.layout import (
     BASE_AT,
     CHECKS_AT,
@@ -20,6 +21,9 @@ from headrace_proto.journal.layout import (
 from headrace_proto.limits import CHECKS_MAX, HEADER_BYTES, PREFAULT_BYTES
 
 _MADV_POPULATE_WRITE: Final = 23  # linux/mman.h, Linux 5.14; the mmap module does not name it
+
+
+_left_open: Final[list[mmap.mmap]] = []
 
 
 class NoRoom(Exception):
@@ -49,6 +53,7 @@ class Segment:
         "_prefaulted",
         "committed",
         "descriptor",
+        "folder",
         "map",
         "number",
         "size",
@@ -62,29 +67,30 @@ class Segment:
         """Raises `OSError` when the disk has no room; then no file is left behind."""
         path = os.path.join(folder, HIDDEN + segment_name(number))
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        self.descriptor = os.open(path, flags, FILE_MODE)
+        self.descriptor = Descriptor(os.open(path, flags, FILE_MODE))
+        self.folder = folder  # the first one's gets its name later
         self.number: Final = number
         self.size: Final = size
         self._prefaulted = 0
         try:
             self._allocate()
-            os.pwrite(self.descriptor, encode_head(number, size, base, header), 0)
+            os.pwrite(self.descriptor.number, encode_head(number, size, base, header), 0)
             self.map: Any = self._memory()
             self._open_numbers()
             os.rename(
                 path, os.path.join(folder, segment_name(number))
             )  # a kill in between leaves no segment without a header
         except BaseException:
-            os.close(self.descriptor)
+            self.descriptor.close()
             with suppress(OSError):
                 os.unlink(path)
             raise
 
     def _allocate(self) -> None:
-        os.posix_fallocate(self.descriptor, 0, self.size)
+        os.posix_fallocate(self.descriptor.number, 0, self.size)
 
     def _memory(self) -> mmap.mmap:
-        return mmap.mmap(self.descriptor, self.size)
+        return mmap.mmap(self.descriptor.number, self.size)
 
     def _open_numbers(self) -> None:
         self._page = memoryview(self.map)
@@ -123,9 +129,14 @@ class Segment:
         """Unmap and close. The file stays for the agent."""
         for numbers in (self._base, self.committed, self._closed, self._checks, self._page):
             numbers.release()
-        self.map.close()
-        with suppress(OSError):  # a daemon closes all descriptors that it finds; the map does not need this one
-            os.close(self.descriptor)
+        self._unmap()
+        self.descriptor.close()
+
+    def _unmap(self) -> None:
+        if self.descriptor.is_ours():
+            self.map.close()
+        else:  # the map has a descriptor of its own, whose number is somebody else's as well by now: closing it would close theirs
+            _left_open.append(self.map)
 
 
 def sync_names(folder: str) -> None:

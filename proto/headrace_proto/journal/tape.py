@@ -21,6 +21,7 @@ from headrace_proto.events import CHECK_WIDTH, POINT_WIDTH, Kind, Role, pack
 from headrace_proto.home import FOLDER_MODE, HIDDEN, HOME_VARIABLE, Home
 from headrace_proto.ids import random_id
 from headrace_proto.journal import lock, machine
+from headrace_proto.journal.descriptor import Descriptor
 from headrace_proto.journal.guard import SoftLimit
 from headrace_proto.journal.layout import LOCK_NAME, UNLOCKED_NAME, UNSET, Header, SourceFacts, segment_name
 from headrace_proto.journal.segment import NoRoom, Segment
@@ -56,7 +57,7 @@ class Tape:
         self.facts = facts
         self.dropped = 0
         self.closed = False
-        self._lock_descriptor: int | None = None
+        self._life: Descriptor | None = None  # None where there are no locks
         self._is_open = False
         self._at = self._base = self._hard = (
             0  # where the next event goes, where the segment begins, where its reserve does
@@ -92,11 +93,12 @@ class Tape:
         segment: Segment | None = None
         try:
             os.mkdir(hidden, FOLDER_MODE)
-            self._lock_descriptor = _lock(hidden)
+            self._life = _lock(hidden)
             segment = self._make_segment(hidden, 0, SEGMENT_BYTES_FIRST, 0)
             self._use(segment, 0)
             self._write_first_events()
             os.rename(hidden, self.folder)
+            segment.folder = self.folder
         except (OSError, NoRoom) as error:
             self._take_back(segment, hidden)
             reason = error.strerror if isinstance(error, OSError) else self._drop_reason
@@ -113,9 +115,7 @@ class Tape:
         self._limit[0] = 0
         if segment is not None:
             segment.release()
-        if self._lock_descriptor is not None:
-            os.close(self._lock_descriptor)
-            self._lock_descriptor = None
+        self._unlock()
         _remove_folder(hidden)
 
     def _make_segment(self, folder: str, number: int, size: int, base: int) -> Segment:
@@ -174,9 +174,31 @@ class Tape:
     def _become_child(self) -> None:
         """In a forked child: leave the parent's journal alone and begin a source of our own."""
         if self._is_open:
-            self._let_go()
             self.dropped = 0
-            self.facts = self.facts._replace(role=Role.WORKER, parent=self.source)
+            self._begin_anew(self.facts._replace(role=Role.WORKER, parent=self.source))
+        else:
+            self._begin_anew(self.facts)
+
+    def _take_hold_again(self) -> None:
+        """Somebody has closed our descriptors, and freed the lock with them. Take it again, if the journal is still there.
+
+        If it is not, an agent has taken us for dead, stored what it saw and deleted it: go on as a new source in the same role.
+        """
+        path = os.path.join(self.folder, LOCK_NAME)
+        with suppress(OSError):
+            taken = lock.take(path, new=False)
+            if taken is not None:
+                self._life = Descriptor(taken)
+                if os.path.samestat(os.fstat(taken), os.stat(path)):
+                    return
+                self._life.close()
+        self._begin_anew(self.facts)
+
+    def _begin_anew(self, facts: SourceFacts) -> None:
+        """Leave the journal as it is and begin a new source."""
+        if self._is_open:
+            self._let_go()
+        self.facts = facts
         if time.monotonic() < self._retry_at:
             raise NoRoom
         try:
@@ -190,13 +212,15 @@ class Tape:
         for segment in (self._segment, self._next):
             if segment is not None:
                 segment.release()
-        if self._lock_descriptor is not None:
-            with suppress(OSError):  # as in `Segment.release`
-                os.close(self._lock_descriptor)
-            self._lock_descriptor = None
+        self._unlock()
         self._limit[0] = 0
         self._retry_at = 0.0
         self._is_open = False
+
+    def _unlock(self) -> None:
+        if self._life is not None:
+            self._life.close()
+            self._life = None
 
     def _finish(self, outcome: str, detail: str | None) -> bool:
         """Write the closing record, into the reserve if nowhere else, and let go.
@@ -264,6 +288,8 @@ class Tape:
             )
         if self._pid != os.getpid():
             self._become_child()
+        elif self._life is not None and not self._life.is_ours():
+            self._take_hold_again()
         if self._failing:
             if time.monotonic() < self._retry_at:
                 raise NoRoom
@@ -341,11 +367,12 @@ class Tape:
             self._unreported = 0
 
 
-def _lock(folder: str) -> int | None:
+def _lock(folder: str) -> Descriptor | None:
     """Lock a new journal's folder; None where there are no locks, which the file's name then says."""
     path = os.path.join(folder, LOCK_NAME)
     try:
-        return lock.take(path)
+        taken = lock.take(path)
+        return Descriptor(taken) if taken is not None else None
     except OSError as error:
         if error.errno not in lock.UNSUPPORTED:
             raise

@@ -89,7 +89,6 @@ class JournalWriter(Tape):
         self._opening = False
         self._late: list[tuple[str, tuple[Any, ...]]] = []
         self._warned = False
-        self.incarnation = 0
         super().__init__(home, project, experiment, facts, first_events)
         forks.watch(self)
 
@@ -358,14 +357,13 @@ class JournalWriter(Tape):
         self._limit[0] = 0
         self._second = None
 
-    def _become_child(self) -> None:
+    def _begin_anew(self, facts: SourceFacts) -> None:
         self._leave_segment()
         self._words = Vocabulary()
         self._points = self._words.points
         self._second = None
         self._warned = False
-        self.incarnation += 1
-        super()._become_child()
+        super()._begin_anew(facts)
 
     def _wait_for_lock(self) -> bool:
         """Take the lock that was busy. False when a frame of this thread has it: only another source can take the event."""

@@ -18,7 +18,8 @@ from contextlib import suppress
 from struct import Struct
 from typing import Final
 
-from headrace_proto.journal.layout import BASE_AT, CHECKS_AT, CLOSED_AT, COMMITTED_AT, Header
+from headrace_proto.journal.descriptor import Descriptor
+from headrace_proto.journal.layout import BASE_AT, CHECKS_AT, CLOSED_AT, COMMITTED_AT, Header, segment_name
 from headrace_proto.journal.segment import NoRoom, Segment
 from headrace_proto.limits import HEADER_BYTES
 
@@ -46,36 +47,46 @@ class WrittenSegment(Segment):
 
     def _allocate(self) -> None:
         if self._reserve:
-            os.posix_fallocate(self.descriptor, 0, self.size)
-            os.fdatasync(self.descriptor)
+            os.posix_fallocate(self.descriptor.number, 0, self.size)
+            os.fdatasync(self.descriptor.number)
         else:
-            os.ftruncate(self.descriptor, self.size)  # a reader bounds offsets by the file's size
+            os.ftruncate(self.descriptor.number, self.size)  # a reader bounds offsets by the file's size
 
     def _memory(self) -> mmap.mmap:
         return mmap.mmap(-1, self.size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 
     def _open_numbers(self) -> None:
         self._page = memoryview(self.map)
-        self._base = _Written(self.descriptor, BASE_AT, _WORD, self._failed)
-        self.committed = _Committed(self.descriptor, self._page, self._failed)
-        self._closed = _Written(self.descriptor, CLOSED_AT, _WORD, self._failed)
-        self._checks = _Written(self.descriptor, CHECKS_AT, _OFFSET, self._failed)
+        self._base = _Written(self, BASE_AT, _WORD, self._failed)
+        self.committed = _Committed(self, self._page, self._failed)
+        self._closed = _Written(self, CLOSED_AT, _WORD, self._failed)
+        self._checks = _Written(self, CHECKS_AT, _OFFSET, self._failed)
+
+    def _unmap(self) -> None:
+        self.map.close()  # of private memory, without a descriptor
+
+    def file(self) -> int:
+        """The descriptor to write to, opened again when somebody has closed it. Raises `OSError` when it cannot be."""
+        if not self.descriptor.is_ours():
+            path = os.path.join(self.folder, segment_name(self.number))
+            self.descriptor = Descriptor(os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC))
+        return self.descriptor.number
 
 
 class _Written:
     """Numbers of the header, each stored by a write."""
 
-    __slots__ = ("_at", "_descriptor", "_failed", "_format")
+    __slots__ = ("_at", "_failed", "_format", "_segment")
 
-    def __init__(self, descriptor: int, at: int, format: Struct, failed: Failed) -> None:  # noqa: A002 - struct's own word
-        self._descriptor = descriptor
+    def __init__(self, segment: WrittenSegment, at: int, format: Struct, failed: Failed) -> None:  # noqa: A002 - struct's own word
+        self._segment = segment
         self._at = at
         self._format = format
         self._failed = failed
 
     def __setitem__(self, nth: int, value: int) -> None:
         try:
-            _write(self._descriptor, self._format.pack(value), self._at + nth * self._format.size)
+            _write(self._segment.file(), self._format.pack(value), self._at + nth * self._format.size)
         except OSError as error:
             self._failed(error.strerror or "disk", None)
             raise NoRoom from error
@@ -87,10 +98,10 @@ class _Written:
 class _Committed:
     """The committed word, which is written behind the bytes that it covers."""
 
-    __slots__ = ("_descriptor", "_end", "_failed", "_view")
+    __slots__ = ("_end", "_failed", "_segment", "_view")
 
-    def __init__(self, descriptor: int, view: memoryview, failed: Failed) -> None:
-        self._descriptor = descriptor
+    def __init__(self, segment: WrittenSegment, view: memoryview, failed: Failed) -> None:
+        self._segment = segment
         self._view = view
         self._failed = failed
         self._end = HEADER_BYTES
@@ -98,9 +109,10 @@ class _Committed:
     def __setitem__(self, nth: int, end: int) -> None:
         first = self._end
         try:
+            file = self._segment.file()
             with self._view[first:end] as data:  # given back even when a traceback keeps this frame
-                _write(self._descriptor, data, first)
-            _write(self._descriptor, _WORD.pack(end), COMMITTED_AT)
+                _write(file, data, first)
+            _write(file, _WORD.pack(end), COMMITTED_AT)
         except OSError as error:
             if not self._arrived(end):
                 self._failed(error.strerror or "disk", first)
@@ -110,7 +122,7 @@ class _Committed:
     def _arrived(self, end: int) -> bool:
         """Whether the word is in the file although its write failed: what a reader may have seen is never taken back."""
         with suppress(OSError):
-            return os.pread(self._descriptor, _WORD.size, COMMITTED_AT) == _WORD.pack(end)
+            return os.pread(self._segment.file(), _WORD.size, COMMITTED_AT) == _WORD.pack(end)
         return False
 
     def release(self) -> None:
