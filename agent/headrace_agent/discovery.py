@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import stat
 from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 from typing import Final, NamedTuple
@@ -81,9 +82,11 @@ class Discovery:
 def _open(entry: os.DirEntry[str]) -> JournalReader:
     if not is_id(entry.name) or entry.is_symlink() or not entry.is_dir(follow_symlinks=False):
         raise Corrupt(f"{entry.path} is no journal's folder")
-    owner = entry.stat(follow_symlinks=False).st_uid
-    if owner != os.geteuid():
-        raise Corrupt(f"{entry.path} belongs to user {owner}: an agent ships its own user's journals")
+    facts = entry.stat(follow_symlinks=False)
+    if facts.st_uid != os.geteuid():
+        raise Corrupt(f"{entry.path} belongs to user {facts.st_uid}: an agent ships its own user's journals")
+    if facts.st_mode & stat.S_IWOTH:
+        raise Corrupt(f"everybody may write to {entry.path}: look what is in it, then chmod go-rwx it")
     reader = JournalReader(entry.path)
     if reader.header.source != entry.name:
         reader.close()

@@ -14,7 +14,7 @@ import logging
 import os
 from typing import Final
 
-from headrace_proto.home import FILE_MODE, Home
+from headrace_proto.home import FILE_MODE, Home, open_plain
 from headrace_proto.messages import Mark, decode, encode
 
 MARK_NAME: Final = "mark"
@@ -75,7 +75,7 @@ class StoreBinding:
 def read_mark(folder: str) -> Mark | None:
     """The mark kept in a journal's folder."""
     try:
-        with open(os.path.join(folder, MARK_NAME), "rb") as file:
+        with open(os.path.join(folder, MARK_NAME), "rb", opener=open_plain) as file:
             return decode(Mark, file.read(4096))
     except OSError:
         return None

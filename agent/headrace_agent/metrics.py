@@ -26,6 +26,8 @@ class Metrics:
         self.hardware_errors = self._counter("hardware_errors", "Readings of hardware that failed", "part")
         self.journals_finished = self._counter("journals_finished", "Journals wholly stored, and deleted", "end")
 
+        self.leftovers = self._counter("leftovers", "Things removed that killed processes had left behind", "what")
+
     def _counter(self, name: str, help_text: str, label: str) -> Counter:
         return Counter(f"{_PREFIX}_{name}", help_text, [label], registry=self.registry)
 

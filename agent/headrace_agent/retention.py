@@ -13,22 +13,22 @@ import shutil
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from typing import Final, NamedTuple, TypeVar
 
+from headrace_agent.leftovers import Leftovers, clear_spool
 from headrace_agent.marks import write_mark
 from headrace_agent.metrics import Metrics
 from headrace_agent.report import Reporter, spooled_files
 from headrace_agent.source import Death, Source
 from headrace_agent.tail import Tail
-from headrace_proto.home import HIDDEN, Home
+from headrace_proto.home import GONE, Home
 from headrace_proto.limits import SEGMENT_BYTES_FIRST
 from headrace_proto.messages import Mark
 
 PERIOD_S: Final = 0.25
 KEEP_NS: Final = 30_000_000_000
 """A mark is kept when it frees a segment, and this often in any case: an agent that starts again begins at the mark kept last."""
-GONE: Final = f"{HIDDEN}gone-"
+LEFTOVERS_PERIOD_S: Final = 30.0
 STATUS_PERIOD_S: Final = 3600.0
 log = logging.getLogger(__name__)
 _Work = TypeVar("_Work")
@@ -51,24 +51,24 @@ class Retention:
         self._metrics = metrics
         self._on_finished = on_finished
         self._kept: dict[str, _Kept] = {}
+        self._leftovers = Leftovers(home, metrics)
         self._disk = ThreadPoolExecutor(1, "retention")  # one thread: what a cancelled round began ends before the next
 
     async def run(self) -> None:
         """Work until cancelled."""
-        self._remove_leftovers()
-        statuses_s = 0.0
+        statuses_s = leftovers_s = 0.0
         while True:
             await self.work(time.monotonic_ns())
+            if time.monotonic() - leftovers_s > LEFTOVERS_PERIOD_S:
+                leftovers_s = time.monotonic()
+                await self._on_disk(self._sweep, frozenset(self._tail.lanes))
             if time.monotonic() - statuses_s > STATUS_PERIOD_S:
                 statuses_s = time.monotonic()
                 self._reporter.remove_old(time.time())
             await asyncio.sleep(PERIOD_S)
 
-    def _remove_leftovers(self) -> None:
-        """What an agent that was killed in step 3 left behind."""
-        for name in os.listdir(self._home.journals):
-            if name.startswith(GONE):
-                shutil.rmtree(os.path.join(self._home.journals, name), ignore_errors=True)
+    def _sweep(self, shipped: frozenset[str]) -> None:
+        self._leftovers.sweep(shipped, time.monotonic_ns())
 
     async def work(self, now_ns: int, *, keep_all: bool = False) -> None:
         """One round. `keep_all` keeps every mark that changed: an agent that stops in peace sends nothing twice."""
@@ -122,8 +122,7 @@ class Retention:
             self._tail.discovery.refuse(source.id, error, time.monotonic_ns())
             return
         await self._on_disk(_remove, gone)
-        with suppress(OSError):  # it never was, or something lies in it that is not ours to delete
-            os.rmdir(self._home.spool(source.id))
+        await self._on_disk(clear_spool, self._home.spool(source.id))
         log.info("source %s is stored, and its journal deleted", source.id)
 
 

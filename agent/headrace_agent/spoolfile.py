@@ -22,7 +22,7 @@ from headrace_agent.source import Due
 from headrace_agent.window import Flight, Window
 from headrace_proto import subjects
 from headrace_proto.frame import Frame, FrameKind, encode
-from headrace_proto.home import Home
+from headrace_proto.home import Home, open_plain
 from headrace_proto.journal import Header
 from headrace_proto.limits import CHUNK_BYTES
 from headrace_proto.messages import FileMark
@@ -123,7 +123,7 @@ class FileLane:
 
     def _read(self, first: int, size: int) -> tuple[SpoolFacts, bytes]:
         """[first, first + size) or up to the logged end; what is missing of it is zeros, and the digest will say so."""
-        with open(self.path, "rb", opener=_no_links) as file:
+        with open(self.path, "rb", opener=open_plain) as file:
             facts = self._facts or read_facts(self.path) or _facts_of(file)
             self._facts = facts
             wanted = min(size, facts.size - first)
@@ -145,7 +145,7 @@ class FileLane:
         if self._facts is None:
             return False
         try:
-            with open(self.path, "rb", opener=_no_links) as file:
+            with open(self.path, "rb", opener=open_plain) as file:
                 return hashlib.file_digest(file, "sha256").hexdigest() == self._facts.sha256
         except OSError:
             return False
@@ -204,7 +204,3 @@ class FileLane:
 def _facts_of(file: BufferedReader) -> SpoolFacts:
     """The facts of a file whose companion is missing: it was in place before the file, so somebody has removed it."""
     return SpoolFacts(os.fstat(file.fileno()).st_size, hashlib.file_digest(file, "sha256").hexdigest())
-
-
-def _no_links(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC)

@@ -24,7 +24,9 @@ agent writes the status of its own sources. Only the settings and the default st
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from typing import Final
 
 from headrace_proto import filesystem
@@ -32,6 +34,8 @@ from headrace_proto.errors import HomeUnusable
 
 FOLDER_MODE: Final = 0o700
 FILE_MODE: Final = 0o600
+GONE: Final = ".gone-"
+"""A journal that the store has is renamed to a name that begins so, and then deleted."""
 HOME_VARIABLE: Final = "HEADRACE_HOME"
 STORE_VARIABLE: Final = "HEADRACE_STORE"
 HOSTS: Final = "hosts"
@@ -137,16 +141,23 @@ class Home:
                 os.path.join(self.root, "status"),
             ):
                 os.makedirs(folder, mode=FOLDER_MODE, exist_ok=True)
-            owner = os.stat(self.journals).st_uid
+            facts = [os.stat(folder) for folder in (self.root, self.journals, self.spools)]
         except OSError as error:
             raise HomeUnusable(
                 f"the home {self.root!r} cannot be used: {error.strerror}. Name a writable folder with home= or "
                 f"{HOME_VARIABLE}"
             ) from error
-        if owner != os.geteuid():
-            raise HomeUnusable(
-                f"the home {self.root!r} belongs to user {owner}: name one of your own with {HOME_VARIABLE}"
-            )
+        for fact in facts:
+            if fact.st_uid != os.geteuid():
+                raise HomeUnusable(
+                    f"the home {self.root!r} belongs to user {fact.st_uid}: name one of your own with {HOME_VARIABLE}"
+                )
+            others = fact.st_mode & stat.S_IWOTH and not fact.st_mode & stat.S_ISVTX
+            if others or (fact.st_mode & stat.S_IWGRP and fact.st_gid != os.getegid()):
+                raise HomeUnusable(
+                    f"others may write to the home {self.root!r}, and read or change what is logged: chmod -R go-rwx it, or name "
+                    f"another with {HOME_VARIABLE}"
+                )
         if not os.access(self.journals, os.R_OK | os.W_OK | os.X_OK):
             raise HomeUnusable(
                 f"the home {self.root!r} is not writable: chmod u+rwx it, or name another with {HOME_VARIABLE}"
@@ -158,6 +169,18 @@ def _of_this_host(named: str) -> str:
         return named
     node = "".join(one if one.isalnum() or one in "-_." else "_" for one in os.uname().nodename).strip(".")
     return os.path.join(named, HOSTS, node or "localhost")
+
+
+def open_plain(path: str, flags: int) -> int:
+    """An opener for what lies in a home, which may have been tampered with: no link is followed, and no pipe waited for.
+
+    Raises `OSError` for whatever is no plain file.
+    """
+    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is no plain file", path)
+    return descriptor
 
 
 def store_url(given: str | None, home: Home) -> str:

@@ -11,9 +11,10 @@ import os
 import re
 from typing import Final, NamedTuple
 
-from headrace_proto.home import FILE_MODE
+from headrace_proto.home import FILE_MODE, open_plain
 
 COMPANION_SUFFIX: Final = ".json"
+_FACTS_MAX: Final = 4096
 _FILE: Final = re.compile(r"[0-9]{6,12}-[0-9a-f]{8}")
 
 
@@ -44,8 +45,8 @@ def read_facts(path: str) -> SpoolFacts | None:
     try:
         import json
 
-        with open(path + COMPANION_SUFFIX, encoding="utf-8") as file:
-            facts = SpoolFacts(**json.load(file))
+        with open(path + COMPANION_SUFFIX, encoding="utf-8", opener=open_plain) as file:
+            facts = SpoolFacts(**json.loads(file.read(_FACTS_MAX)))
     except (OSError, ValueError, TypeError):
         return None
     sound = type(facts.size) is int and facts.size >= 0 and type(facts.sha256) is str and type(facts.copied) is bool

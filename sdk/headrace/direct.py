@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from contextlib import suppress
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
@@ -16,6 +17,7 @@ from headrace import waiting
 from headrace.waiting import Receipt
 from headrace_proto.errors import CommitConflict, HeadraceError, MissingExtra, SaveError
 from headrace_proto.frame import FrameKind
+from headrace_proto.home import GONE
 from headrace_proto.journal import Damage, JournalReader
 from headrace_proto.limits import BATCH_RAW_MAX, MIB
 from headrace_proto.spool import COMPANION_SUFFIX
@@ -174,7 +176,10 @@ class Direct:
     def free(self, source: str) -> None:
         """Delete the journal of a source that is closed and stored. An agent that serves this home does that itself."""
         if not waiting.agent_serves(self._home):
-            shutil.rmtree(self._home.journal(source), ignore_errors=True)
+            gone = os.path.join(self._home.journals, f"{GONE}{source}")
+            with suppress(OSError):  # in one step, so that what a kill leaves behind is known for what it is
+                os.rename(self._home.journal(source), gone)
+            shutil.rmtree(gone, ignore_errors=True)
             shutil.rmtree(self._home.spool(source), ignore_errors=True)
 
 

@@ -13,9 +13,8 @@ from headrace.service.nats_server import NatsServer
 from headrace_agent import marks
 from headrace_agent.marks import MARK_NAME, StoreBinding, read_mark, supersedes, write_mark
 from headrace_agent.report import Reporter
-from headrace_agent.retention import GONE
 from headrace_proto.events import Outcome
-from headrace_proto.home import Home
+from headrace_proto.home import GONE, Home
 from headrace_proto.journal import machine
 from headrace_proto.journal.layout import DEATH_NAME
 from headrace_proto.messages import Mark
@@ -233,7 +232,7 @@ def _killed_trainer(home: Home) -> tuple[str, int]:
     script = f"""
 import os, signal, sys
 sys.path.insert(0, {os.getcwd()!r})
-from headrace_proto.home import Home
+from headrace_proto.home import GONE, Home
 from tests.agent.conftest import log_points, new_writer
 writer = new_writer(Home({home.root!r}))
 log_points(writer, 5000)

@@ -178,7 +178,7 @@ class _File:
         if self.synced == end:
             return
         with suppress(FileNotFoundError):
-            descriptor = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            descriptor = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
             try:
                 os.fdatasync(descriptor)
             finally:
