@@ -41,7 +41,7 @@ def run(home, nth):
     fcntl.lockf = killing(fcntl.lockf)
     writer = JournalWriter(Home(home), "a/b", "0" * 32)
     for i in range(25):
-        writer.event(24, i, "large", "x" * 100_000)
+        writer.event(14, i, "large", "x" * 100_000)
     writer.close("succeeded")
 
 nth = 0
