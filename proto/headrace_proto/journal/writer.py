@@ -62,6 +62,7 @@ _pack_auto_point = AUTO_POINT.pack_into
 _pack_row = ROW_HEAD.pack_into
 _pack_auto_row = AUTO_ROW_HEAD.pack_into
 _WAIT_S: Final = 1.0
+_FORKED_WAIT_S: Final = 0.1
 _rescue: Final = allocate_lock()
 
 
@@ -340,6 +341,7 @@ class JournalWriter(Tape):
 
     def _new_lock(self) -> None:
         self._lock = allocate_lock()
+        self._lock_of = os.getpid()  # the process whose threads it keeps apart
         self._acquire = self._lock.acquire
         self._release = self._lock.release
 
@@ -358,6 +360,7 @@ class JournalWriter(Tape):
         self._second = None
 
     def _begin_anew(self, facts: SourceFacts) -> None:
+        self._lock_of = os.getpid()
         self._leave_segment()
         self._words = Vocabulary()
         self._points = self._words.points
@@ -367,16 +370,25 @@ class JournalWriter(Tape):
 
     def _wait_for_lock(self) -> bool:
         """Take the lock that was busy. False when a frame of this thread has it: only another source can take the event."""
-        if self._pid != os.getpid():  # forked in C while a thread held it
-            self.forked()
         caller = sys._getframe(2)  # noqa: SLF001 - behind the method that wants the lock
         if reentry.holds(self, _LOCKING, _WAITING, caller):
             return False
+        if self._lock_of != os.getpid():
+            self._renew_lock()
         while not self._lock.acquire(timeout=_WAIT_S):
             with _rescue:
                 if reentry.held_by_nobody(self, _LOCKING, _WAITING):
                     return True
         return True
+
+    def _renew_lock(self) -> None:
+        """After a fork made in C the lock may be held by a thread that is not here. One that is here says so soon."""
+        if self._lock.acquire(timeout=_FORKED_WAIT_S):
+            self._lock.release()
+            return
+        with _rescue:
+            if self._lock_of != os.getpid():
+                self.forked()
 
     def _elsewhere(self, method: str, *arguments: Any) -> None:
         """Make the call on the second source, opened at the first need.

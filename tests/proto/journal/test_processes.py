@@ -115,6 +115,27 @@ def test_a_forked_child_becomes_a_source_of_its_own(home: Home) -> None:
     check_family(home, writer, 1100)
 
 
+def test_threads_of_a_forked_child_begin_one_source_together(home: Home) -> None:
+    """Whoever finds the lock taken by the thread that opens the child's journal waits for it."""
+    writer = JournalWriter(home, "a/b", EXPERIMENT)
+
+    def work() -> None:
+        def log(number: int) -> None:
+            for i in range(50):
+                writer.point(f"t{number}", i, 2.0, 1)
+
+        threads = [threading.Thread(target=log, args=(number,)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    assert [in_child(work) for _ in range(8)] == [0] * 8
+    writer.close(Outcome.SUCCEEDED)
+    children = [source for source in sources(home) if source != writer.source]
+    assert [len(points_of(home, child)) for child in children] == [400] * 8
+
+
 def test_a_fork_made_in_c_is_noticed(home: Home) -> None:
     """libc's fork runs no hook of Python's; the wiped page tells the child all the same."""
     writer = JournalWriter(home, "a/b", EXPERIMENT)
@@ -193,9 +214,10 @@ def test_a_signal_handler_that_logs_never_deadlocks_nor_interleaves(home: Home) 
         nonlocal handled
         writer.point("signal", handled, 1.0, 1)
         handled += 1
+        signal.setitimer(signal.ITIMER_REAL, 0.0002)  # the next one only now: handlers that pile up would never end
 
     before = signal.signal(signal.SIGALRM, handler)
-    signal.setitimer(signal.ITIMER_REAL, 0.0002, 0.0002)
+    signal.setitimer(signal.ITIMER_REAL, 0.0002)
     try:
         logged = 0
         while handled < 2000:
