@@ -21,6 +21,9 @@ ZSTD_LEVEL: Final = 1
 COMPRESS_FROM: Final = 256
 """Below, a zstd frame is about as long as what it holds."""
 
+TRIMMED: Final = "trimmed"
+"""Why a range is lost that the store once vouched for: it was put back to an older state, and the journal had been freed."""
+
 
 def raw_bytes_max(message_bytes_max: int) -> int:
     """Raw bytes that make a frame which the broker takes even if nothing can be compressed."""
@@ -76,7 +79,8 @@ class Cutter:
             os.makedirs(os.path.dirname(path), mode=FOLDER_MODE, exist_ok=True)
             with open(path, "wb", opener=_private) as file:
                 file.write(raw)
-        return self._frame(source, FrameKind.LOST, damage.first, damage.end, reason=damage.reason)
+        reason = TRIMMED if damage.end <= source.oldest else damage.reason
+        return self._frame(source, FrameKind.LOST, damage.first, damage.end, reason=reason)
 
     def _frame(
         self,

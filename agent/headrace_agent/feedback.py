@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Final
 
 from headrace_agent.lane import SourceLane
-from headrace_agent.marks import StoreBinding, supersedes
+from headrace_agent.marks import Setbacks, StoreBinding, supersedes
 from headrace_agent.metrics import Metrics
 from headrace_agent.patience import Patience
 from headrace_agent.ship import Shipper
@@ -52,6 +52,7 @@ class Feedback:
         self._uplink: Uplink | None = None
         self._links = 0
         self._site = ""
+        self._setbacks = Setbacks()
         self._curious: set[str] = set()
         self._impatient: set[str] = set()
 
@@ -84,12 +85,32 @@ class Feedback:
         source = lane.source
         if source.oldest <= mark.missing < mark.position:  # given up over there, and here it is
             mark = mark._replace(position=mark.missing)
+        outcome = "believed"
         if not supersedes(mark, source.mark):
-            return "old"
+            if source.mark is None or not self._setbacks.believes(mark, source.mark, time.monotonic()):
+                return "old"
+            outcome = "setback"
+        self._setbacks.forget(source.id)
+        self._tell_setback(source, mark)
         source.marked(mark)
         self._on_stored(source)
         self._shipper.offer(lane, time.monotonic_ns())
-        return "believed"
+        return outcome
+
+    def _tell_setback(self, source: Source, mark: Mark) -> None:
+        if mark.position >= source.stored or mark.position == mark.missing:
+            return
+        self._metrics.rewinds.labels("store went back").inc()
+        log.error(
+            "the store went back from %d (commit %d) to %d (commit %d) for source %s: sent again from there; %d bytes that it had "
+            "vouched for are deleted here, and become a lost range",
+            source.stored,
+            source.mark.commit if source.mark else 0,
+            mark.position,
+            mark.commit,
+            source.id,
+            max(source.oldest - mark.position, 0),
+        )
 
     # -- Requests --------------------------------------------------------------------------------------------------------
 
@@ -120,6 +141,7 @@ class Feedback:
     def forget(self, source: Source) -> None:
         """The source is finished."""
         self._rewound.pop(source.id, None)
+        self._setbacks.forget(source.id)
 
     # -- Silence ---------------------------------------------------------------------------------------------------------
 
@@ -154,6 +176,7 @@ class Feedback:
             subjects.mark(self._site, lane.source.id)
             for lane in self._owed(self._curious, now_s, lambda source: source.curiosity)
         ]
+        found += [subjects.mark(self._site, source) for source in self._setbacks.doubtful(now_s)]
         for (source_id, file), file_lane in self._uploader.lanes.items():
             if file_lane.curiosity.exhausted(now_s, file_lane.stored, outstanding=file_lane.outstanding):
                 found.append(subjects.mark(self._site, source_id, file))

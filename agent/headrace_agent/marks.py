@@ -3,7 +3,9 @@
 Invariants
 1. A home believes one store. The first mark names it; another's marks free nothing here and raise an alarm: that store may
    lack what this home's own has.
-2. Of a source's marks the one of the highest commit counts: two collectors may answer out of order.
+2. Of a source's marks the one of the highest commit counts: two collectors may answer out of order. Unless a lower one is said
+   again, and nothing else: then the store was put back to an older state. Believing that by mistake frees nothing and costs
+   sending again; not believing it would stop freeing until the store's commits have caught up.
 3. A mark is on the disk, synced, before anything below it is deleted. One that was lost with the power costs sending again:
    shipping then begins at the oldest segment that is left.
 """
@@ -18,6 +20,8 @@ from headrace_proto.home import FILE_MODE, Home, open_plain
 from headrace_proto.messages import Mark, decode, encode
 
 MARK_NAME: Final = "mark"
+SETBACK_S: Final = 1.0
+"""A collector that was replaced may say one more mark; one that serves says them again and again, and the broker keeps the last."""
 log = logging.getLogger(__name__)
 
 
@@ -26,6 +30,32 @@ def supersedes(new: Mark, old: Mark | None) -> bool:
     if old is None or new.commit != old.commit:
         return old is None or new.commit > old.commit
     return (new.position, new.dead) > (old.position, old.dead)
+
+
+class Setbacks:
+    """Finds out that a store went back."""
+
+    def __init__(self) -> None:
+        self._since: dict[str, tuple[float, int]] = {}  # source -> when a lower commit was first said, and its number
+
+    def believes(self, mark: Mark, newest: Mark, now_s: float) -> bool:
+        """Whether `mark`, which does not supersede `newest`, tells of a store that was put back."""
+        if mark.commit >= newest.commit:
+            self.forget(mark.source)
+            return False
+        since_s, commit = self._since.setdefault(mark.source, (now_s, mark.commit))
+        if mark.commit < commit or now_s - since_s < SETBACK_S:
+            return False
+        self.forget(mark.source)
+        return True
+
+    def doubtful(self, now_s: float) -> list[str]:
+        """The sources whose newest mark should be asked for: whoever said it last was late, or the store went back."""
+        return [source for source, (since_s, _) in self._since.items() if now_s - since_s >= SETBACK_S]
+
+    def forget(self, source: str) -> None:
+        """The store has said more than it had, or the source is finished."""
+        self._since.pop(source, None)
 
 
 class StoreBinding:

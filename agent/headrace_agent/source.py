@@ -176,13 +176,14 @@ class Source:
     # -- The store's word ------------------------------------------------------------------------------------------------
 
     def marked(self, mark: Mark) -> None:
-        """The store has moved on (the caller has judged the mark), or gone without bytes that are here and are sent again."""
+        """The store moved on, went back, or went on without bytes that are here, which are sent again. The caller has judged it."""
+        went_back = self.mark is not None and mark.position < self.mark.position
         wanted = mark.position == mark.missing < self.window.cut and (self.mark is None or self.mark.missing < 0)
         self.mark = mark
-        if wanted:
-            self.rewind(mark.missing)
         self.batch_age_ns = max(BATCH_AGE_NS, int(mark.interval_s * 1e8))
-        if mark.position > self.window.cut and mark.position <= self.end:
+        if went_back or wanted:
+            self.rewind(mark.position)  # which may lie below all that is left: the difference is given up
+        elif mark.position > self.window.cut and mark.position <= self.end:
             self._skip_to(mark.position)
 
     def _skip_to(self, position: int) -> None:
