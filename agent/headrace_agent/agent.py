@@ -141,6 +141,7 @@ class Agent:
         for lane in wanted:
             lane.hurry = True
         self.tail.rouse(lambda _: True)
+        self.events.leash.loose = True
         while time.monotonic() < give_up_s:
             self.tail.look(time.monotonic_ns(), discover=False)
             if all(lane.source.window.acked >= end for lane, end in wanted.items()):

@@ -92,9 +92,12 @@ class Feedback:
             outcome = "setback"
         self._setbacks.forget(source.id)
         self._tell_setback(source, mark)
+        now_ns = time.monotonic_ns()
+        known = source.mark is not None  # else it stored that before this agent was there
+        self._shipper.leash.stored((mark.position - source.stored) * known, mark.interval_s, now_ns / 1e9)
         source.marked(mark)
         self._on_stored(source)
-        self._shipper.offer(lane, time.monotonic_ns())
+        self._shipper.offer(lane, now_ns)
         return outcome
 
     def _tell_setback(self, source: Source, mark: Mark) -> None:

@@ -17,6 +17,7 @@ from headrace_agent.backoff import Backoff
 from headrace_agent.batch import raw_bytes_max
 from headrace_agent.budget import Budget
 from headrace_agent.lane import Lane
+from headrace_agent.leash import Leash
 from headrace_agent.metrics import Metrics
 from headrace_agent.source import Due
 from headrace_agent.turns import Turns
@@ -33,6 +34,7 @@ class Shipper:
         self.stream: Final = stream
         self.lanes: set[Lane] = set()
         self.full = False  # the last answer was a push back
+        self.leash: Final = Leash()
         self._uplink = uplink
         self._budget = budget
         self._metrics = metrics
@@ -62,10 +64,15 @@ class Shipper:
             self._turns.offer(lane, backlog=due is Due.BACKLOG)
             self._wake.set()
 
+    def lead(self, ahead: int, now_ns: int) -> None:
+        """Let backlogs wait, or go on, with `ahead` raw bytes sent that the store does not have."""
+        if not self.leash.look(ahead, now_ns / 1e9):
+            self._wake.set()
+
     async def run(self) -> None:
         """Take turns until cancelled."""
         while True:
-            lane = self._turns.take()
+            lane = self._turns.take(backlog=not self.leash.held)
             if lane is None:
                 self._wake.clear()
                 await self._wake.wait()

@@ -117,7 +117,7 @@ class Source:
         if self.window.waits:
             return Due.LIVE
         if pending >= BATCH_RAW_TARGET:
-            return Due.BACKLOG
+            return Due.LIVE if hurry else Due.BACKLOG
         if pending > 0:
             aged = self.pending_ns is not None and now_ns - self.pending_ns >= self.batch_age_ns
             return Due.LIVE if aged or hurry or self.closed or self.flush_to is not None else Due.NOTHING

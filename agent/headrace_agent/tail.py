@@ -101,6 +101,11 @@ class Tail:
                 if idle and source.shipped:
                     self._let_rest(lane, now_ns, crowded=crowded)
 
+        self._shipper.lead(sum(self._ahead(lane.source) for lane in self._awake.values()), now_ns)
+
+    def _ahead(self, source: Source) -> int:
+        return max(source.window.cut - max(source.stored, source.oldest), 0)
+
     def rouse(self, wanted: Callable[[SourceLane], bool]) -> None:
         """Look properly, from the next look on, at those sources that rest and are `wanted`."""
         for lane in self._rest.all():

@@ -39,10 +39,10 @@ class Turns(Generic[Key]):
         self._live.pop(key, None)
         self._backlog.pop(key, None)
 
-    def take(self) -> Key | None:
-        """The next to have a turn, taken out of its ring; None when nobody waits."""
+    def take(self, *, backlog: bool = True) -> Key | None:
+        """The next to have a turn, taken out of its ring; None when nobody waits. Without `backlog` only what is live has turns."""
         first, second = (self._live, self._backlog) if self._live_next else (self._backlog, self._live)
-        ring = first or second
+        ring = (first or second) if backlog else self._live
         if not ring:
             return None
         self._live_next = ring is not self._live
