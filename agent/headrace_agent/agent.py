@@ -156,6 +156,8 @@ class Agent:
         reasons = []
         if not self.uplink.connected:
             reasons.append("not connected to the broker: what is logged waits in the journals")
+        if self.uplink.trouble:
+            reasons.append(self.uplink.trouble)
         if self.events.full or self.files.full:
             reasons.append("a stream is full: collectors are behind, or down")
         if self._binding.foreign:

@@ -19,10 +19,23 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from headrace.service.broker import connect
+from headrace.service.secrets import masked
+from headrace.service.secured import REFUSED
 from headrace.service.tls import Tls
 from headrace_agent.backoff import Backoff
-from headrace_agent.uplink import Full, NoStream, NotConnected, Receipt, Refused, TooLarge, Unknown, UplinkError
+from headrace_agent.uplink import (
+    Full,
+    NoStream,
+    NotConnected,
+    NotPermitted,
+    Receipt,
+    Refused,
+    TooLarge,
+    Unknown,
+    UplinkError,
+)
 from headrace_proto import subjects
+from headrace_proto.errors import HeadraceError
 from headrace_proto.limits import KIB
 
 ANSWER_S_MAX: Final = 10.0
@@ -34,6 +47,7 @@ _IDENTITY: Final = "Nats-Msg-Id"
 _SUBJECT: Final = "Nats-Subject"
 _DIRECT_GET: Final = f"$JS.API.DIRECT.GET.{subjects.MARKS_STREAM}"
 _NO_RESPONDERS: Final = "503"
+_NOT_PERMITTED: Final = "permissions violation for publish"
 _UNAVAILABLE: Final = 503
 _TOO_LARGE_CODES: Final = frozenset({10054, 10141})
 log = logging.getLogger(__name__)
@@ -64,7 +78,9 @@ class NatsUplink:
         self._numbers = itertools.count()
         self._inbox = ""
         self._recalled = ""
+        self._sent_to: dict[str, str] = {}
         self.links = 0
+        self.trouble = ""
 
     @property
     def connected(self) -> bool:
@@ -98,8 +114,13 @@ class NatsUplink:
         await self._up.wait()
 
     async def run(self) -> None:
-        """Keep a link until cancelled. A broker that expels us is asked again, slowly: credentials may be renewed."""
+        """Keep a link until cancelled. A broker that expels us is asked again, slowly: credentials may be renewed.
+
+        Raises `ConfigError` for settings that cannot be meant, but only at the first try: a file that was right, and now is not
+        there or holds something else, is being replaced.
+        """
         backoff = Backoff(1.0, 60.0)
+        tried = False
         try:
             while True:
                 self._lost.clear()
@@ -107,8 +128,11 @@ class NatsUplink:
                     await self._connect()
                     backoff.succeeded()
                     await self._lost.wait()
-                except (OSError, nats.errors.Error) as error:
-                    log.warning("the broker cannot be used: %s", error)
+                except (OSError, nats.errors.Error, HeadraceError) as error:
+                    if isinstance(error, HeadraceError) and not tried:
+                        raise
+                    self._has_trouble(f"the broker cannot be used: {masked(str(error))}")
+                tried = True
                 await self._close()
                 await asyncio.sleep(backoff.failed())
         finally:
@@ -117,9 +141,15 @@ class NatsUplink:
 
     async def _connect(self) -> None:
         client = await connect(
-            self._url, name=self._name, credentials=self._credentials, tls=self._tls, on_event=self._on_event
+            self._url,
+            name=self._name,
+            credentials=self._credentials,
+            tls=self._tls,
+            on_event=self._on_event,
+            on_error=self._on_error,
         )
         self._client = client
+        self.trouble = ""
         self._inbox = client.new_inbox()
         self._recalled = client.new_inbox()
         await client.subscribe(f"{self._inbox}.*", cb=self._on_answer)
@@ -135,13 +165,35 @@ class NatsUplink:
             await client.close()
 
     def _on_event(self, text: str) -> None:
-        log.info(text)
+        if text.startswith(REFUSED):
+            self._has_trouble(text)
+        else:
+            log.info(text)
         self._look()
+
+    def _on_error(self, text: str) -> None:
+        """The broker never answers a message that we may not publish: it only says so, with the subject in lower case."""
+        if _NOT_PERMITTED not in text.lower():
+            return
+        trouble = (
+            f"the broker does not let this site publish ({text.removeprefix('nats: ')}): correct `site`, or its rights"
+        )
+        self._has_trouble(trouble)
+        for number, future in list(self._answers.items()):
+            if self._sent_to[number].lower() in text.lower():
+                _fail(future, NotPermitted(trouble))
+
+    def _has_trouble(self, text: str) -> None:
+        if text != self.trouble:  # said once, however often it repeats
+            log.error(text)
+            self.trouble = text
 
     def _look(self) -> None:
         client = self._client
         if client is not None and client.is_connected:
-            self.links += not self._up.is_set()
+            if not self._up.is_set():
+                self.links += 1
+                self.trouble = ""
             self._up.set()
             return
         self._up.clear()
@@ -153,7 +205,7 @@ class NatsUplink:
     async def publish(self, subject: str, data: bytes, identity: str) -> asyncio.Future[Receipt]:
         """Send `data` and return the future of its receipt."""
         client = await self._writable()
-        future, reply = self._expect_answer()
+        future, reply = self._expect_answer(subject)
         try:
             await client.publish(subject, data, reply=reply, headers={_IDENTITY: identity})
         except nats.errors.MaxPayloadError as error:
@@ -173,7 +225,7 @@ class NatsUplink:
             await asyncio.sleep(UNWRITTEN_LOOK_S)
         raise NotConnected("there is no link to the broker")
 
-    def _expect_answer(self) -> tuple[asyncio.Future[Receipt], str]:
+    def _expect_answer(self, subject: str) -> tuple[asyncio.Future[Receipt], str]:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Receipt] = loop.create_future()
         number = str(next(self._numbers))
@@ -181,10 +233,10 @@ class NatsUplink:
 
         def answered(_: asyncio.Future[Receipt]) -> None:
             late.cancel()
-            del self._answers[number]
+            del self._answers[number], self._sent_to[number]
 
         future.add_done_callback(answered)
-        self._answers[number] = future
+        self._answers[number], self._sent_to[number] = future, subject
         return future, f"{self._inbox}.{number}"
 
     async def _on_answer(self, message: Msg) -> None:
@@ -193,6 +245,7 @@ class NatsUplink:
             return
         answer = read_answer(message.data, message.headers)
         if isinstance(answer, Receipt):
+            self.trouble = ""
             future.set_result(answer)
         else:
             future.set_exception(answer)

@@ -21,7 +21,7 @@ from headrace_agent.leash import Leash
 from headrace_agent.metrics import Metrics
 from headrace_agent.source import Due
 from headrace_agent.turns import Turns
-from headrace_agent.uplink import NotConnected, Receipt, TooLarge, Uplink, UplinkError
+from headrace_agent.uplink import NotConnected, NotPermitted, Receipt, TooLarge, Uplink, UplinkError
 from headrace_agent.window import Flight, State
 
 log = logging.getLogger(__name__)
@@ -42,6 +42,7 @@ class Shipper:
         self._without_room: set[Lane] = set()
         self._wake = asyncio.Event()
         self._backoff = Backoff()
+        self._patience = Backoff(1.0, 60.0)  # with who does not let us publish: rights do not come by asking
         self._resume_s = 0.0
         self._sequence = 0
         self._said: str | None = None
@@ -128,6 +129,7 @@ class Shipper:
 
     def _accepted(self, lane: Lane, flight: Flight, newest: int, receipt: Receipt) -> None:
         self._backoff.succeeded()
+        self._patience.succeeded()
         self.full = False
         self._said = None
         self._metrics.frames.labels(self.stream).inc()
@@ -163,7 +165,10 @@ class Shipper:
             lane.window.rewind(lane.window.acked)
         else:
             lane.window.failed(flight)
-        if not isinstance(error, NotConnected):
+        if isinstance(error, NotPermitted):
+            if time.monotonic() >= self._resume_s:  # all that was in flight is refused together, and counts once
+                self._resume_s = time.monotonic() + self._patience.failed()
+        elif not isinstance(error, NotConnected):
             self._resume_s = time.monotonic() + self._backoff.failed()
         if reason != self._said:
             self._said = reason

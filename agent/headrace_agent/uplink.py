@@ -51,12 +51,20 @@ class Refused(UplinkError):
     """The stream gave another reason; the text says which."""
 
 
+class NotPermitted(UplinkError):
+    """The broker knows us, and does not let us publish this."""
+
+
 class Uplink(Protocol):
     """What shipping needs of a link."""
 
     @property
     def connected(self) -> bool:
         """Whether publishing makes sense now."""
+
+    @property
+    def trouble(self) -> str:
+        """What the broker has against us, for people: who is refused, and what to mend. Empty while it has nothing."""
 
     @property
     def links(self) -> int:

@@ -53,6 +53,7 @@ async def connect(
     tls: Tls | None = None,
     on_event: Callable[[str], None],
     on_lost: Callable[[], None] | None = None,
+    on_error: Callable[[str], None] | None = None,
 ) -> Client:
     """A client of the broker at `url` (several, for a cluster, separated by commas).
 
@@ -63,7 +64,7 @@ async def connect(
     then on the client reconnects by itself, for ever, with growing pauses. `on_event` hears of each change once, however often it
     repeats; `on_lost` is called at each end of a connection, before there is another. A broker that *expels* a client (its
     credentials were revoked) closes it for good: then `is_closed` is true, and only a new `connect` helps. Raises `ConfigError`
-    for settings that cannot be meant.
+    for settings that cannot be meant. `on_error` hears of each error, each time.
     """
     files = tls or Tls()
     servers = _checked_servers(url, files)
@@ -71,7 +72,7 @@ async def connect(
     secure = files.named or urlsplit(servers[0]).scheme in _SECURE
     if secure:
         files.context()  # what is wrong with the files is told at once
-    events = _Events(on_event, on_lost)
+    events = _Events(on_event, on_lost, on_error)
     client = SecuredClient(files, events.tell, secure=secure, credentials=credentials)
     events.client = client
     connecting = asyncio.ensure_future(
@@ -154,10 +155,16 @@ def _next_server(servers: list[Server], _: dict[str, Any]) -> tuple[Server | Non
 class _Events:
     """The client's callbacks. All are set: its defaults print tracebacks."""
 
-    def __init__(self, on_event: Callable[[str], None], on_lost: Callable[[], None] | None) -> None:
+    def __init__(
+        self,
+        on_event: Callable[[str], None],
+        on_lost: Callable[[], None] | None,
+        on_error: Callable[[str], None] | None,
+    ) -> None:
         self.client: Client | None = None
         self._on_event = on_event
         self._on_lost = on_lost
+        self._on_error = on_error
         self._last = ""
 
     def tell(self, text: str) -> None:
@@ -170,6 +177,8 @@ class _Events:
     async def error(self, error: Exception) -> None:
         if not isinstance(error, Refused):  # told already
             self.tell(f"broker: {type(error).__name__}: {error}".rstrip(": "))
+            if self._on_error is not None:
+                self._on_error(str(error))
 
     async def disconnected(self) -> None:
         if self._on_lost is not None:

@@ -22,6 +22,8 @@ from headrace_proto.errors import ConfigError
 
 REFUSED_S_MAX: Final = 60.0
 _REFUSED: Final = ("authorization violation", "authentication timeout", "user authentication", "account authentication")
+REFUSED: Final = "broker refused"
+"""What `on_event` hears of a refusal begins so."""
 _KEEPS: Final = "what is logged waits in the journals"
 
 
@@ -68,8 +70,25 @@ class SecuredClient(Client):
     def _scheme(self) -> str:
         return str(self._current_server.uri.scheme) if self._current_server else ""
 
+    def _setup_nkeys_connect(self) -> None:
+        try:
+            super()._setup_nkeys_connect()
+        except Exception as error:  # nkeys raises what it likes
+            what = error.strerror if isinstance(error, OSError) else "it holds no nkey's seed"
+            raise ConfigError(f"the credentials file {self._credentials!r} cannot be used: {what}") from None
+
+    def _read_key(self) -> None:
+        """Read the file of an nkey's seed for this attempt: nats-py would go on with the public key of the first one. The file of a
+        JWT it reads each time."""
+        if self._nkeys_seed is not None:
+            try:
+                self._setup_nkeys_connect()
+            except ConfigError as error:  # it was right, and is being replaced
+                raise Refused(str(error)) from None
+
     async def _process_connect_init(self) -> None:
         try:
+            self._read_key()
             await super()._process_connect_init()
             if not self.is_connected:  # the broker said nothing more: nats-py takes that for a connection
                 raise Refused("it closed the connection during the handshake" + self._about_our_certificate())
@@ -127,7 +146,7 @@ class SecuredClient(Client):
         return f": it was given {self._tls.cert!r} (tls_cert), which it must know and which must not have expired"
 
     async def _rest(self, why: str) -> None:
-        self._on_refused(f"broker refused: {why}; {_KEEPS}")
+        self._on_refused(f"{REFUSED}: {why}; {_KEEPS}")
         for task in (self._reading_task, self._ping_interval_task, self._flusher_task):
             if task is not None:
                 task.cancel()
