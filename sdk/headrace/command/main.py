@@ -22,7 +22,7 @@ except ImportError as lacking:  # a plain `pip install headrace` logs; the comma
     sys.exit(f"headrace: the command lacks {lacking.name}: pip install 'headrace[all]'")
 
 GROUP: Final = "headrace.commands"
-COMMANDS: Final = ("run", "up", "ls", "show", "verify", "plot", "status", "doctor", "deploy", "close-gap")
+COMMANDS: Final = ("run", "up", "ls", "show", "verify", "plot", "status", "ship", "doctor", "deploy", "close-gap")
 """Ours, each a module of this package with a function (or, of several commands, a `typer.Typer`) of that name, `_` for `-`; in the
 order of the help page."""
 USAGE: Final = 2

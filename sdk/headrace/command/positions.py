@@ -26,6 +26,7 @@ class Position(NamedTuple):
     short_id: str
     role: str
     host: str
+    boot_id: str
     pid: int
     created_ns: int
     journaled: int
@@ -84,6 +85,7 @@ def position(home: Home, source: str) -> Position | Unreadable | None:
         short_id=told.short_id if told else "",
         role=header.role,
         host=header.host,
+        boot_id=header.boot_id,
         pid=header.pid,
         created_ns=header.created_ns,
         journaled=end,
