@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from headrace_collector.gathering import Taken
 from headrace_collector.intake import Arrival, Standing
 from headrace_collector.quarantine import put_away
-from headrace_proto.errors import Corrupt
+from headrace_proto.errors import Corrupt, HeadraceError
 from headrace_proto.events import Role
 from headrace_proto.frame import SOURCE_GONE, Frame, FrameKind, raw_body
 from headrace_proto.ids import token
@@ -24,6 +24,12 @@ from headrace_proto.store.documents import LostRange
 from headrace_proto.store.intake import admit
 
 _LOG: Final = logging.getLogger(__name__)
+
+
+POISON_TRIES: Final = 4
+"""A commit that fails so often, by nobody's fault that is known, has a batch that this release cannot take: it must not hold up
+the others for ever."""
+NOT_APPLIED: Final = "cannot be applied"
 
 
 class Stored(NamedTuple):
@@ -43,6 +49,7 @@ class Bench:
         self.project: Final = project
         self.experiment: Final = experiment
         self._chain: Final = Chain(store, project, experiment)
+        self._failures = 0
 
     # -- In a thread ----------------------------------------------------------------------------------------------------
 
@@ -61,8 +68,39 @@ class Bench:
             batches += opened
             refused += arrivals[len(opened) : len(opened) + 1]
         before = self._chain.head
-        self._chain.commit(batches, files_done=files_done, now_ns=time.time_ns())
+        self._commit(batches, files_done)
         return Stored(accepted, refused, _new_points(before, self._chain.head))
+
+    def _commit(self, batches: list[Batch], files_done: Sequence[FileDone]) -> None:
+        try:
+            self._chain.commit(batches, files_done=files_done, now_ns=time.time_ns())
+        except (OSError, HeadraceError, MemoryError):  # the store's doing, or the machine's: no batch is to blame
+            raise
+        except Exception:
+            self._failures += 1
+            if self._failures < POISON_TRIES:
+                raise
+            _LOG.exception(
+                "batches cannot be applied together: each is tried alone", extra={"failures": self._failures}
+            )
+            for batch in batches:
+                self._commit_alone(batch)
+            self._chain.commit([], files_done=files_done, now_ns=time.time_ns())
+        self._failures = 0
+
+    def _commit_alone(self, batch: Batch) -> None:
+        """Store one batch; one that this release fails at is kept for a person, and becomes a lost range of exactly its bytes."""
+        try:
+            self._chain.commit([batch], now_ns=time.time_ns())
+        except (OSError, HeadraceError, MemoryError):
+            raise
+        except Exception as error:
+            reason = f"poison: it cannot be applied: {type(error).__name__}: {error}"
+            _LOG.exception("a batch goes to quarantine", extra={"source": batch.source, "first": batch.first})
+            facts = {name: value for name, value in batch._asdict().items() if name != "raw"}
+            put_away(self.store, token(self.experiment), batch.raw, {"batch": facts, "reason": reason})
+            lost = batch._replace(raw=b"", kind=FrameKind.LOST, reason=NOT_APPLIED)
+            self._chain.commit([lost], now_ns=time.time_ns())
 
     def _open(self, source: str, arrivals: Sequence[Arrival]) -> list[Batch]:
         """The batches of one source, up to the first that contradicts what stands before it."""

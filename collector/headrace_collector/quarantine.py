@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import os
+import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -13,14 +14,49 @@ from typing import Any, Final
 from nats.aio.msg import Msg
 
 from headrace_collector.workshop import Workshop
+from headrace_proto.limits import KIB, MIB
 from headrace_proto.store import layout
 from headrace_proto.store.backend import Store
 
 _LOG: Final = logging.getLogger(__name__)
 
 
-def put_away(store: Store, token: int, data: bytes, facts: Mapping[str, Any]) -> None:
-    """Write the bytes, and `facts` beside them. Blocks."""
+ROOM_BYTES: Final = 256 * MIB
+ROOM_BYTES_PER_S: Final = 1024.0
+"""What one process may put aside: so much at first, then about 84 MiB a day. Who may publish could fill the store otherwise."""
+_LEAST_BYTES: Final = 4 * KIB
+"""Of any two files."""
+
+
+class Room:
+    """Room for what is put aside, which comes back slowly. For any thread."""
+
+    def __init__(self, bytes_max: int = ROOM_BYTES, per_s: float = ROOM_BYTES_PER_S) -> None:
+        self._left = float(bytes_max)
+        self._bytes_max = bytes_max
+        self._per_s = per_s
+        self._at: float | None = None
+        self._lock = threading.Lock()
+
+    def take(self, size: int, now: float) -> bool:
+        """Whether there is room for `size` bytes, which is then taken. `now` is any monotonic clock, in seconds."""
+        with self._lock:
+            passed = 0.0 if self._at is None else now - self._at
+            self._at = now
+            self._left = min(self._bytes_max, self._left + passed * self._per_s)
+            taken = size <= self._left
+            self._left -= size if taken else 0
+            return taken
+
+
+_room: Final = Room()
+
+
+def put_away(store: Store, token: int, data: bytes, facts: Mapping[str, Any], room: Room = _room) -> None:
+    """Write the bytes, and `facts` beside them. Without room both are only told to the log. Blocks."""
+    if not room.take(len(data) + _LEAST_BYTES, time.monotonic()):
+        _LOG.error("no room in the quarantine: bytes are not kept", extra={"bytes": len(data), **facts})
+        return
     time_ns, nonce = time.time_ns(), os.urandom(8).hex()
     text = json.dumps({"format": layout.STORE_FORMAT, "bytes": len(data), **facts}, indent=2, default=str)
     store.put(layout.quarantine_file(token, time_ns, nonce, "json"), text.encode())

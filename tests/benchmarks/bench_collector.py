@@ -41,11 +41,20 @@ def run() -> list[Row]:
         rate, rss = asyncio.run(_measure(experiments))
         rows.append(Row(f"collector, one core: points stored in Parquet, {name}", rate, "points/s", at_least=1e6))
         rows.append(Row(f"collector: largest resident size, {name}", rss / MIB, "MiB", at_most=500))
+    for workers in (1, 2):
+        rate, _ = asyncio.run(_measure(100, workers))
+        rows.append(
+            Row(
+                f"collectors: {workers} on {os.cpu_count()} cores with their nats-server, 100 experiments",
+                rate,
+                "points/s",
+            )
+        )
     return rows
 
 
-async def _measure(experiments: int) -> tuple[float, float]:
-    """(points a second, bytes)."""
+async def _measure(experiments: int, workers: int = 0) -> tuple[float, float]:
+    """(points a second, bytes) of one collector on one core, or of so many free to run where they like."""
     with tempfile.TemporaryDirectory(prefix="headrace-bench-") as folder, NatsServer(Path(folder) / "nats") as server:
         client = await connect(server.url, name="bench", on_event=lambda text: None)
         try:
@@ -54,7 +63,7 @@ async def _measure(experiments: int) -> tuple[float, float]:
             for number in range(experiments):
                 for sent in _frames(Home(Path(folder) / f"home-{number}"), POINTS // experiments):
                     await js.publish(subjects.events(SITE, sent.experiment, sent.source), frame.encode(sent))
-            return await _collect(js, server.url, f"{folder}/store")
+            return await _collect(js, server.url, f"{folder}/store", workers)
         finally:
             await client.close()
 
@@ -85,8 +94,10 @@ def _frames(home: Home, points: int) -> Iterator[Frame]:
         reader.close()
 
 
-async def _collect(js: JetStreamContext, url: str, store: str) -> tuple[float, float]:
-    """Run a collector over the whole stream; the time is from its first acknowledgements on, without its start."""
+async def _collect(js: JetStreamContext, url: str, store: str, workers: int) -> tuple[float, float]:
+    """Run collectors over the whole stream; the time is from the first consumer on, without their start."""
+    if workers:
+        return await _collect_together(js, url, store, workers)
     command = [sys.executable, "-m", "headrace_collector", "--nats", url, "--store", store, "--log-level", "error"]
     process = subprocess.Popen(command)
     os.sched_setaffinity(process.pid, {max(os.sched_getaffinity(0))})
@@ -95,6 +106,18 @@ async def _collect(js: JetStreamContext, url: str, store: str) -> tuple[float, f
     finally:
         process.terminate()
         process.wait()
+
+
+async def _collect_together(js: JetStreamContext, url: str, store: str, workers: int) -> tuple[float, float]:
+    command = [sys.executable, "-m", "headrace_collector", "--nats", url, "--store", store, "--log-level", "error"]
+    processes = [subprocess.Popen(command) for _ in range(workers)]
+    try:
+        return await _watch(js, psutil.Process(processes[0].pid))
+    finally:
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.wait()
 
 
 async def _watch(js: JetStreamContext, process: psutil.Process) -> tuple[float, float]:

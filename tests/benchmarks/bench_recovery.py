@@ -20,6 +20,8 @@ from headrace_proto.messages import Mark
 from tests.benchmarks.rows import Row
 from tests.collector.frames import PROJECT, SITE, Source
 from tests.collector.harness import Broker
+from tests.faults.cluster import Cluster
+from tests.path.stack import Stack, Trainer
 
 EXPERIMENTS: Final = 1_000
 FRAMES_PER_S: Final = 100
@@ -36,7 +38,8 @@ def run() -> list[Row]:
 async def _run() -> list[Row]:
     with tempfile.TemporaryDirectory(prefix="headrace-bench-") as folder, NatsServer(Path(folder) / "nats") as server:
         async with Broker.connected(server.url) as broker:
-            return [*await _recovery(broker, server.url, folder), *await _sharing(broker, server.url, folder)]
+            rows = [*await _recovery(broker, server.url, folder), *await _sharing(broker, server.url, folder)]
+    return [*rows, *await asyncio.to_thread(_elections)]
 
 
 # -- One collector, many experiments -----------------------------------------------------------------------------------
@@ -165,6 +168,47 @@ async def _held(broker: Broker) -> list[int]:
         if owner:
             counts[owner.collector] = counts.get(owner.collector, 0) + 1
     return list(counts.values())
+
+
+# -- Three nats-servers ------------------------------------------------------------------------------------------------
+
+
+def _elections() -> list[Row]:
+    """The longest time in which nothing that a program logged reached the store, while leaders were killed."""
+    with (
+        tempfile.TemporaryDirectory(prefix="headrace-bench-") as folder,
+        Cluster(Path(folder)) as cluster,
+        Stack(Path(folder), cluster.url) as stack,
+    ):
+        stack.start_agent()
+        stack.start_collector("collector", "--replicas", "3")
+        asyncio.run(cluster.whole())
+        trainer = Trainer(Path(folder), stack.environment, seed=0, pace_s=1e-3)
+        try:
+            stack.wait_stored(trainer, 100)
+            stalls = [_stall(stack, cluster, trainer) for _ in range(KILLS)]
+        finally:
+            trainer.kill()
+    return [
+        Row(
+            "three nats-servers, the leader killed: the longest time without a new commit", max(stalls), "s", at_most=10
+        )
+    ]
+
+
+def _stall(stack: Stack, cluster: Cluster, trainer: Trainer) -> float:
+    victim = asyncio.run(cluster.leader())
+    victim.kill()
+    began_s, longest_s, seen = time.perf_counter(), 0.0, stack.stored(trainer)
+    changed_s, killed = began_s, trainer.returned
+    while seen < killed + 5_000:  # whatever the kill held up is through, and what came later flows again
+        now_s, count = time.perf_counter(), stack.stored(trainer)
+        if count > seen:
+            longest_s, changed_s, seen = max(longest_s, now_s - changed_s), now_s, count
+        time.sleep(0.01)
+    victim.start()
+    asyncio.run(cluster.whole())
+    return longest_s
 
 
 # -- Processes ---------------------------------------------------------------------------------------------------------

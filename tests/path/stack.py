@@ -144,10 +144,11 @@ class Stack:
     def wait_stored(self, trainer: Trainer, calls: int) -> None:
         """Waits until so many of a trainer's calls are stored."""
         wait_until(
-            lambda: self._stored(trainer) >= calls, f"{calls} calls of trainer {trainer.seed} are stored", DRAIN_S
+            lambda: self.stored(trainer) >= calls, f"{calls} calls of trainer {trainer.seed} are stored", DRAIN_S
         )
 
-    def _stored(self, trainer: Trainer) -> int:
+    def stored(self, trainer: Trainer) -> int:
+        """How many of a trainer's calls are stored."""
         for experiment in experiments(self.store):
             with contextlib.suppress(FileNotFoundError):
                 facts = document(self.store, experiment)
