@@ -38,6 +38,7 @@ from headrace_proto.store.claims import claim_number, claim_project
 from headrace_proto.store.commits import PART_KINDS, Commit, PartKind, PartRecord, Parts, PendingFile, Side, SourceState
 from headrace_proto.store.documents import (
     DOCUMENT_FORMAT,
+    FILE_FOLDERS,
     ExperimentDocument,
     FileGroup,
     FileRecord,
@@ -127,8 +128,7 @@ class Chain:
         """Read the newest commit, if it is newer than `head`. Raises `FormatUnknown`, `Corrupt` or `OSError`."""
         for _ in range(LISTINGS_MAX):
             looked_at = self._clock()
-            names = self.store.names(layout.commits_folder(*self.place))
-            number = max((n for name in names if (n := layout.commit_number(name)) is not None), default=0)
+            number = self._newest_number()
             if number <= self.number:
                 break
             try:
@@ -141,6 +141,10 @@ class Chain:
             raise Corrupt(f"commit {number} of {self.folder!r}, or the side file that it names, is missing")
         self._looked_at = looked_at
         return self
+
+    def _newest_number(self) -> int:
+        names = self.store.names(layout.commits_folder(*self.place))
+        return max((n for name in names if (n := layout.commit_number(name)) is not None), default=0)
 
     def _load_if_old(self) -> None:
         """Look before a commit that would count as lost, being made upon a head that was read long ago."""
@@ -316,6 +320,9 @@ class Chain:
         archive(draft)
         staging = Staging(self.store, self.place, self.number + 1, random_id())
         staging.put_aside(draft.put_aside(), now_ns)
+        mutable = tuple(f"{self.folder}/{folder}/" for folder in FILE_FOLDERS.values())
+        if any(path.startswith(mutable) for path in draft.inline) and self._newest_number() > self.number:
+            return False  # whoever slept since the look at the head must not put older bytes over newer ones
         staging.put_inline(draft.inline)
         added = {kind: staging.put_part(kind, table) for kind, table in zip(PART_KINDS, tables, strict=True)}
         side, side_path = self._head.side, self.head.side if self.head else None

@@ -12,9 +12,10 @@ from headrace_proto.errors import CommitConflict
 from headrace_proto.events import Kind
 from headrace_proto.limits import RETENTION_S
 from headrace_proto.store import layout
-from headrace_proto.store.chain import LATE_S, FileDone, boot_clock
+from headrace_proto.store.chain import LATE_S, Chain, FileDone, boot_clock
 from headrace_proto.store.sweeping import sweep
 from headrace_proto.store.uploads import Upload
+from tests.proto.store_base.faults import Call, FaultyStore
 from tests.proto.store_core.script import (
     EXPERIMENT,
     NOW_NS,
@@ -93,6 +94,35 @@ def settle(chain: Any, batch: Any, **options: Any) -> None:
             continue
         return
     raise AssertionError("a commit was lost three times")
+
+
+def test_a_committer_that_slept_puts_no_older_bytes_over_newer_ones() -> None:
+    """An artifact is logged, and logged again, by others while a committer that holds the first sleeps: the second stays.
+
+    Wherever it sleeps, but between its look at the newest commit and the write right after: no store replaces on a condition.
+    """
+    n, reached = 0, True
+    while reached:
+        store = TimedStore(memory_store())
+        source = grown(store, 1)
+        first, second = source.artifact("a.txt", b"1").batch(), source.artifact("a.txt", b"2").batch()
+        reached = False
+
+        def nap(call: Call, store: TimedStore = store, n: int = n, batches: tuple[Any, Any] = (first, second)) -> None:
+            nonlocal reached
+            if call.number == n and not (call.method == "put" and call.path.endswith("a.txt")):
+                reached = True
+                for batch in batches:
+                    store.chain().commit([batch], now_ns=NOW_NS)
+
+        chain = Chain(FaultyStore(store, plan=nap), PROJECT, EXPERIMENT, clock=store.clock)
+        settle(chain, first)
+        settle(chain, second)
+        assert store.inner.read(f"{FOLDER}/artifacts/a.txt") == b"2", f"slept before call {n}"
+        assert missing(store) == set()
+        n += 1
+        reached |= n < 8
+    assert n >= 8
 
 
 @pytest.mark.parametrize("slept_s", [0.0, 1000.0, 10 * HOUR_S])
