@@ -111,23 +111,23 @@ class TimedStore(FaultyStore):
         return found
 
 
-def missing(store: Store) -> set[str]:
+def missing(store: Store, project: str = PROJECT, experiment: str = EXPERIMENT) -> set[str]:
     """What the newest commit names and the store does not have, or has with other bytes."""
-    chain = Chain(store, PROJECT, EXPERIMENT).load()
-    head = chain.head
+    chain = Chain(store, project, experiment).load()
+    head, folder = chain.head, chain.folder
     if head is None:
         return set()
-    awaited = {file.path.removeprefix(f"{FOLDER}/") for file in head.pending.values()}
+    awaited = {file.path.removeprefix(f"{folder}/") for file in head.pending.values()}
     places = named_places(chain) - awaited
-    gone = {place for place in places if store.size(f"{FOLDER}/{place}") is None}
+    gone = {place for place in places if store.size(f"{folder}/{place}") is None}
     if not gone:
-        live = [f"{FOLDER}/{part.path}" for part in (*head.parts.text, *head.parts.image)]
+        live = [f"{folder}/{part.path}" for part in (*head.parts.text, *head.parts.image)]
         rows = parts.files(store, live) - awaited
-        gone |= {place for place in rows if store.size(f"{FOLDER}/{place}") is None}
+        gone |= {place for place in rows if store.size(f"{folder}/{place}") is None}
     for path, record in chain.artifacts().items():
         place = record.file or f"artifacts/{path}"
         if record.state == "stored" and place not in gone:
-            gone |= {place} if sha256(store.read(f"{FOLDER}/{place}")).hexdigest() != record.sha256 else set()
+            gone |= {place} if sha256(store.read(f"{folder}/{place}")).hexdigest() != record.sha256 else set()
         if record.state != "stored":
             gone.discard(place)
     return gone
