@@ -10,6 +10,7 @@ import pytest
 from headrace_proto.events import Kind
 from headrace_proto.limits import COMMITS_KEPT, RETENTION_S
 from headrace_proto.store import layout
+from headrace_proto.store.backend import open_store
 from headrace_proto.store.chain import FileDone
 from headrace_proto.store.sweeping import find_orphans, sweep
 from headrace_proto.store.uploads import Upload
@@ -255,3 +256,19 @@ def test_a_sweep_reads_no_other_commit_and_costs_what_is_new(store: TimedStore) 
     assert made.count("modified_ns") <= 20
     assert made.count("read") <= 3
     assert made.count("size") <= 1
+
+
+def test_a_sweep_on_s3(s3_url: str) -> None:
+    """On S3, whose clock is the server's: a killed writer's part and a removed artifact go, and the rest is read as before."""
+    store = open_store(s3_url)
+    source = Source().create().artifact("deep/a.txt", b"1").image("shots", 1, b"png").point("x", 1, 0.5)
+    chain = chain_of(store)
+    chain.commit([source.batch()], now_ns=NOW_NS)
+    orphan = f"{FOLDER}/channels/part-{2:020d}-{'f' * 32}.parquet"
+    store.put(orphan, b"left")
+    assert sweep(chain_of(store), now_ns=NOW_NS).paths == (), "it is young"
+    assert sweep(chain_of(store), now_ns=NOW_NS, grace_s=-60.0).paths == (orphan,)
+    assert store.size(orphan) is None
+    assert missing(store) == set()
+    assert len(points_of(chain_of(store))) == 1
+    assert find_orphans(chain_of(store), now_ns=NOW_NS) == []
