@@ -14,15 +14,7 @@ from headrace_proto.store.backend import open_store
 from headrace_proto.store.chain import FileDone
 from headrace_proto.store.sweeping import find_orphans, sweep
 from headrace_proto.store.uploads import Upload
-from tests.proto.store_core.script import (
-    EXPERIMENT,
-    NOW_NS,
-    PROJECT,
-    SECOND_NS,
-    Source,
-    points_of,
-    spooled,
-)
+from tests.proto.store_core.script import EXPERIMENT, NOW_NS, PROJECT, SECOND_NS, Source, chain_of, points_of, spooled
 from tests.proto.store_core.sweeps import COMMITS, FOLDER, HOUR_S, TimedStore, commit, grown, leave_a_part, missing
 
 if TYPE_CHECKING:
