@@ -169,6 +169,11 @@ class Bench:
         """The site that a source is bound to, "" while there is none."""
         return self._chain.site(source)
 
+    @property
+    def sources(self) -> int:
+        """How many sources the experiment has."""
+        return self._chain.source_count
+
     def dead(self, source: str) -> bool:
         """Whether the store knows that a source's writer is gone."""
         return self._chain.dead(source)

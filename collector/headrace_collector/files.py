@@ -31,6 +31,12 @@ FLUSH_S: Final = 2.0
 """A chunk that waits this long for the rest of its piece gets a smaller one: a hundred slow uploads must not hold a hundred
 pieces in memory, nor their messages unacknowledged."""
 
+IDLE_S: Final = 60.0
+"""A file of which nothing has come for so long, and that no stored event names, is let go of: its pieces stay in the store, and its
+last message, which would wait here, is acknowledged. An agent that has it still sends it again."""
+DESKS_MAX: Final = 2_000
+"""Files at once, of one process. Chunks of further ones are dropped: they are on their node's disk, and come again."""
+
 FileKey = tuple[str, str]
 """(source, file)"""
 
@@ -52,6 +58,7 @@ class FileDesk:
         self._last: list[str] = []  # messages that ended the file
         self._wake: Final = asyncio.Event()
         self._flush_at = 0.0
+        self._active_at = time.monotonic()
         self._asked_at = float("-inf")
         self._suspicious = False
         self.report: FileDone | None = None
@@ -65,6 +72,7 @@ class FileDesk:
         """Take a chunk over."""
         self._site = arrival.site
         self._arrived.append(arrival)
+        self._active_at = time.monotonic()
         self._workshop.memory.add(ready=arrival.size)
         self._wake.set()
 
@@ -81,9 +89,9 @@ class FileDesk:
         """Gather, finish, answer."""
         frame, bench = self._frame, self._bench
         place = (bench.project, bench.experiment, frame.source, frame.file)
-        persist = self._workshop.persist
+        haul = self._workshop.haul
         try:
-            upload = await persist(Upload, bench.store, *place, size=frame.size, sha256=frame.sha256)
+            upload = await haul(Upload, bench.store, *place, size=frame.size, sha256=frame.sha256)
             while not bench.has_file(*self._key):
                 await self._gather(upload)
                 self._answer(upload)
@@ -92,10 +100,14 @@ class FileDesk:
                 self._suspicious = False
                 if upload.complete and not self.report and bench.pending(*self._key):
                     await self._finish(upload)
+                elif self._forsaken(upload):
+                    for reply in self._last:
+                        self._workshop.answers.ack(reply)
+                    return
                 else:
                     await self._rest(upload)
             self._answer_all()
-            await persist(upload.discard)
+            await haul(upload.discard)
         finally:
             self._forget([*self._arrived, *self._held])
 
@@ -109,7 +121,7 @@ class FileDesk:
             if upload.received == upload.offset:
                 self._flush_at = time.monotonic() + FLUSH_S
             self._held.append(arrival._replace(frame=arrival.frame._replace(body=b"")))
-            if await self._workshop.persist(upload.add, arrival.frame.first, chunk):
+            if await self._workshop.haul(upload.add, arrival.frame.first, chunk):
                 self._flush_at = time.monotonic() + FLUSH_S
                 self._answer(upload)
 
@@ -155,15 +167,21 @@ class FileDesk:
             else:
                 self._last.append(arrival.reply)
 
+    def _forsaken(self, upload: Upload) -> bool:
+        """Whether nothing more seems to come of this file."""
+        waits = self._arrived or self.report or upload.received > upload.offset
+        return not waits and time.monotonic() - self._active_at >= IDLE_S
+
     async def _rest(self, upload: Upload) -> None:
         """Wait for more, and for the moment to flush what was gathered."""
         self._wake.clear()
-        left_s = self._flush_at - time.monotonic() if upload.received > upload.offset else None
-        if left_s is not None and left_s <= 0:
-            await self._workshop.persist(upload.flush)
+        gathered = upload.received > upload.offset
+        left_s = (self._flush_at if gathered else self._active_at + IDLE_S) - time.monotonic()
+        if gathered and left_s <= 0:
+            await self._workshop.haul(upload.flush)
         elif not self._arrived:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(left_s):
+                async with asyncio.timeout(max(left_s, 0.0) if not self.report else None):
                     await self._wake.wait()
 
     async def _finish(self, upload: Upload) -> None:
@@ -175,7 +193,7 @@ class FileDesk:
             bad = "it was changed between the call that logged it and its upload"
             if (pending.size, pending.sha256) == (upload.size, upload.sha256):
                 try:
-                    bad = await self._workshop.persist(upload.finish, pending.path, lambda: self._bench.awaits(pending))
+                    bad = await self._workshop.haul(upload.finish, pending.path, lambda: self._bench.awaits(pending))
                 except PiecesGone:
                     self._ask_again(upload)
                     return
@@ -229,10 +247,15 @@ class Files:
             if self._bench.has_file(*key):
                 self._answer_again(arrival)
                 return
+            if self._workshop.desks >= DESKS_MAX:
+                self._workshop.metrics.dropped.inc()
+                self._workshop.answers.ack(arrival.reply)
+                return
+            self._workshop.desks += 1
             desk = self._desks[key] = FileDesk(self._workshop, self._bench, frame, self._turn, self._hurry)
             task = tasks.create_task(self._serve(key, desk), name=f"file {frame.file} of {frame.source}")
             self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            task.add_done_callback(self._ended)
         self._desks[key].offer(arrival)
 
     async def _serve(self, key: FileKey, desk: FileDesk) -> None:
@@ -242,6 +265,10 @@ class Files:
             _LOG.exception("a file was let go of", extra={"source": key[0], "file": key[1]})
         finally:
             del self._desks[key]
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._workshop.desks -= 1
+        self._tasks.discard(task)
 
     def _answer_again(self, arrival: Arrival) -> None:
         """A chunk of a file that needs none: its agent has forgotten, or never heard."""

@@ -56,6 +56,11 @@ class Gathering:
         """The site that sent a source to this collector, "" if none has yet."""
         return self._sites.get(source, "")
 
+    @property
+    def count(self) -> int:
+        """How many sources have sent anything."""
+        return len(self._sites)
+
     def stored(self, source: str) -> int:
         """A source's watermark."""
         return self._intake(source).stored

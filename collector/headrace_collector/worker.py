@@ -25,7 +25,7 @@ from headrace_collector.intake import FRAME_OVERHEAD, GAP_PATIENCE_S, Arrival, V
 from headrace_collector.workshop import RETRY_S_FIRST, RETRY_S_MAX, Workshop
 from headrace_proto.errors import CommitConflict
 from headrace_proto.frame import SOURCE_GONE, Frame, FrameKind
-from headrace_proto.limits import MIB
+from headrace_proto.limits import EXPERIMENT_SOURCES_MAX, MIB
 from headrace_proto.messages import Mark, Rewind
 from headrace_proto.store.catalog import row_of
 
@@ -141,8 +141,9 @@ class Worker:
     # -- Placing --------------------------------------------------------------------------------------------------------
 
     def _place(self, arrival: Arrival) -> None:
-        if self._is_strange(arrival):
-            self._refuse(arrival)
+        reason = self._strange(arrival.frame.source, arrival.site)
+        if reason:
+            self._refuse(arrival, reason)
             return
         if arrival.frame.kind is FrameKind.CHUNK:
             self._files.offer(arrival, self._tasks)
@@ -160,16 +161,25 @@ class Worker:
         else:
             self._workshop.metrics.dropped.inc()
 
-    def _is_strange(self, arrival: Arrival) -> bool:
-        source = arrival.frame.source
+    def _strange(self, source: str, site: str) -> str:
+        """Why nothing that comes from `site` as `source` is believed; "" nearly always."""
         bound = self._bench.site(source) or self._gathering.bound(source)
-        return bound not in ("", arrival.site)
+        if bound not in ("", site):
+            return "its source is bound to another site"
+        if not bound and max(self._bench.sources, self._gathering.count) >= EXPERIMENT_SOURCES_MAX:
+            return f"the experiment has {EXPERIMENT_SOURCES_MAX} sources, which is all that it may have"
+        return ""
 
-    def _refuse(self, arrival: Arrival) -> None:
-        """A frame from another site than its source is bound to. Its bytes are not ours to believe, and its site hears no mark."""
+    def _refuse(self, arrival: Arrival, reason: str) -> None:
+        """A frame whose bytes are not ours to believe; its site hears no mark."""
         _LOG.error(
-            "a frame of a source that is bound to another site was refused",
-            extra={"source": arrival.frame.source, "site": arrival.site, "first": arrival.frame.first},
+            "a frame was refused",
+            extra={
+                "source": arrival.frame.source,
+                "site": arrival.site,
+                "first": arrival.frame.first,
+                "reason": reason,
+            },
         )
         self._workshop.metrics.strangers.inc()
         self._workshop.answers.ack(arrival.reply)

@@ -29,6 +29,9 @@ LOCAL_COMMITS: Final = 2
 REMOTE_COMMITS: Final = 8
 """At a time. They wait more than they compute; each may hold COMMIT_RAW_BYTES of events."""
 
+HAULERS: Final = 4
+"""Threads for files on their way."""
+
 RETRY_S_FIRST: Final = 0.2
 RETRY_S_MAX: Final = 30.0
 
@@ -50,13 +53,16 @@ class Workshop:
         self.metrics: Final = metrics
         self.pacing: Final = pacing
         self.memory: Final = Memory()
+        self.desks = 0
+        """Files on their way."""
         self.fault = ""
         """What the store's last call died of; "" once one has succeeded."""
         self.room: Final = asyncio.Event()
         self.room.set()
         commits = LOCAL_COMMITS if store.local else REMOTE_COMMITS
         self.slots: Final = asyncio.Semaphore(commits)
-        self._threads: Final = ThreadPoolExecutor(commits + 4, thread_name_prefix="store")
+        self._threads: Final = ThreadPoolExecutor(commits + 2, thread_name_prefix="store")
+        self._haulers: Final = ThreadPoolExecutor(HAULERS, thread_name_prefix="files")
         self.listing: Final = Listing(store, self.call, metrics)
         self.upkeep: Final = Upkeep(store, metrics)
 
@@ -64,8 +70,10 @@ class Workshop:
         self, function: Callable[_Parameters, _Result], *args: _Parameters.args, **kwargs: _Parameters.kwargs
     ) -> _Result:
         """Run a call that blocks in a thread of the store's."""
-        loop = asyncio.get_running_loop()
-        result = await loop.run_in_executor(self._threads, lambda: function(*args, **kwargs))
+        return await self._run(self._threads, lambda: function(*args, **kwargs))
+
+    async def _run(self, threads: ThreadPoolExecutor, function: Callable[[], _Result]) -> _Result:
+        result = await asyncio.get_running_loop().run_in_executor(threads, function)
         self.fault = ""
         return result
 
@@ -73,12 +81,21 @@ class Workshop:
         self, function: Callable[_Parameters, _Result], *args: _Parameters.args, **kwargs: _Parameters.kwargs
     ) -> _Result:
         """Run a call that blocks, again and again while the store is out of order. It must stand being repeated."""
+        return await self._persist(self._threads, lambda: function(*args, **kwargs))
+
+    async def haul(
+        self, function: Callable[_Parameters, _Result], *args: _Parameters.args, **kwargs: _Parameters.kwargs
+    ) -> _Result:
+        """As `persist`, in threads of its own: thousands of files that arrive together must not stand before a commit."""
+        return await self._persist(self._haulers, lambda: function(*args, **kwargs))
+
+    async def _persist(self, threads: ThreadPoolExecutor, function: Callable[[], _Result]) -> _Result:
         retrying = AsyncRetrying(
             retry=retry_if_exception_type(OSError),
             wait=wait_random_exponential(RETRY_S_FIRST, RETRY_S_MAX),
             before_sleep=self.count_error,
         )
-        return await retrying(self.call, function, *args, **kwargs)
+        return await retrying(self._run, threads, function)
 
     async def warm_up(self) -> None:
         """Encode nothing, once: what libraries load at their first use (0.2 s) no commit has to wait for."""
@@ -110,4 +127,5 @@ class Workshop:
     def close(self) -> None:
         """Let the threads end. What they are in the middle of is safe to lose, and safe to finish."""
         self.upkeep.close()
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._threads, self._haulers):
+            threads.shutdown(wait=False, cancel_futures=True)

@@ -26,6 +26,10 @@ points instead."""
 CHANNELS_MAX: Final = 10_000
 """Channels a source may define: its table is part of every commit of its experiment (about 40 bytes a channel)."""
 
+BATCH_EVENTS_MAX: Final = 64 * KIB
+"""Events in one batch besides points and rows, each of which becomes an object of its own: 700 KiB of the smallest that we write
+are 55,000."""
+
 # -- Journal ------------------------------------------------------------------------------------------------------------
 
 HEADER_BYTES: Final = 8 * KIB
@@ -117,8 +121,8 @@ in one channel, `unnamed/beyond`."""
 EXPERIMENT_WORDS_MAX: Final = 200_000
 """Runs of numbers in all sources' tables: a source that counts its channels as ours do needs a handful."""
 
-EXPERIMENT_SOURCES_MAX: Final = 20_000
-"""Sources of an experiment: forty processes of data loading that start anew for each of 500 epochs."""
+EXPERIMENT_SOURCES_MAX: Final = 10_000
+"""Sources of an experiment: twenty processes of data loading that start anew, and log, for each of 500 epochs."""
 
 EXPERIMENT_FILES_MAX: Final = 25_000
 """Artifacts of an experiment, and as many source files: each is about 350 bytes of the side file."""

@@ -12,6 +12,8 @@ from typing import Any, Final, NamedTuple, TypeVar, get_origin, get_type_hints
 import msgpack
 
 MESSAGE_VERSION: Final = 1
+MESSAGE_BYTES_MAX: Final = 4096
+"""Ours are a few hundred. A broker's largest message, decoded, could take seventy times its size."""
 
 
 class Mark(NamedTuple):
@@ -81,6 +83,8 @@ _Message = TypeVar("_Message", Mark, FileMark, Rewind, CloseGap, GapsClosed)
 
 def decode(kind: type[_Message], data: bytes) -> _Message | None:
     """The message of type `kind` in `data`; None when it is anything else."""
+    if len(data) > MESSAGE_BYTES_MAX:
+        return None
     try:
         fields: dict[str, Any] = msgpack.unpackb(data, raw=False)
         if fields.pop("v") != MESSAGE_VERSION:

@@ -19,6 +19,9 @@ TAG_CHARACTERS_MAX: Final = 255
 PROPERTY_BYTES_MAX: Final = 16 * 1024
 """Name or value of a property or parameter: it is part of every commit of its experiment."""
 
+FORMAT_FILE: Final = "FORMAT.md"
+"""In the root of each store, beside the workspaces: how to read it without Headrace."""
+
 _PROJECT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}/[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _TAG: Final = re.compile(rf"[A-Za-z0-9-]{{1,{TAG_CHARACTERS_MAX}}}")
 _DRIVE: Final = re.compile(r"[A-Za-z]:")
@@ -41,11 +44,18 @@ def _text(what: str, value: Any, bytes_max: int) -> str:
 
 
 def project_name(value: Any) -> str:
-    """`workspace/name`, each part of letters, digits, '.', '_' and '-', at most 64, beginning with a letter or digit."""
+    """`workspace/name`, each part of letters, digits, '.', '_' and '-', at most 64, beginning with a letter or digit.
+
+    No workspace is called as the store's own file is: its folder could not be made.
+    """
     if not isinstance(value, str) or not _PROJECT.fullmatch(value):
         raise InvalidName(
             f"project {value!r} must be 'workspace/name', each of letters, digits, '.', '_', '-' (at most 64, a letter or "
             "digit first), for example 'vision/digits'"
+        )
+    if value.partition("/")[0].lower() == FORMAT_FILE.lower():
+        raise InvalidName(
+            f"project {value!r}: {FORMAT_FILE!r} is a file of each store: give the workspace another name"
         )
     return value
 

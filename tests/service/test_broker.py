@@ -52,9 +52,9 @@ async def test_full_queue_refuses_at_once(nats_server: NatsServer) -> None:
     js = client.jetstream()
     await ensure_streams(js, events_bytes=300_000)
     for _ in range(2):
-        await js.publish(f"{subjects.EVENTS_PREFIX}.a", b"x" * 100_000)
+        await js.publish(f"{subjects.EVENTS_PREFIX}.site.0.a", b"x" * 100_000)
     with pytest.raises(APIError):
-        await js.publish(f"{subjects.EVENTS_PREFIX}.a", b"x" * 100_000)
+        await js.publish(f"{subjects.EVENTS_PREFIX}.site.0.a", b"x" * 100_000)
     assert (await js.stream_info(subjects.EVENTS_STREAM)).state.first_seq == 1
     await client.close()
 
@@ -64,7 +64,7 @@ async def test_ensure_streams_twice_keeps_what_they_hold(nats_server: NatsServer
     client = await connect(nats_server.url, name="test", on_event=ignored)
     js = client.jetstream()
     await asyncio.gather(*(ensure_streams(js, events_bytes=1_000_000) for _ in range(4)))
-    await js.publish(f"{subjects.EVENTS_PREFIX}.a", b"kept")
+    await js.publish(f"{subjects.EVENTS_PREFIX}.site.0.a", b"kept")
     await ensure_streams(js, events_bytes=2_000_000)
     info = await js.stream_info(subjects.EVENTS_STREAM)
     assert (info.state.messages, info.config.max_bytes) == (1, 1_000_000)

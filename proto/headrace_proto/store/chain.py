@@ -208,6 +208,12 @@ class Chain:
         archived = {source: item.record for source, item in self._head.side.sources.items()}
         return {**archived, **self.document.sources}
 
+    @property
+    def source_count(self) -> int:
+        """How many sources the experiment has, archived ones too."""
+        commit, side = self._head
+        return len(side.sources) + (len(commit.sources) if commit else 0)
+
     def artifacts(self) -> dict[str, FileRecord]:
         """All artifacts, archived ones too."""
         archived = {path: item.record for path, item in self._head.side.artifacts.items() if item.record}

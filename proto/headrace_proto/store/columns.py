@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from headrace_proto import events
 from headrace_proto.errors import Corrupt
 from headrace_proto.events import Kind
-from headrace_proto.limits import EVENT_BYTES_MAX
+from headrace_proto.limits import BATCH_EVENTS_MAX, EVENT_BYTES_MAX
 from headrace_proto.store.shapes import KNOWN_KINDS, checked_fields
 from headrace_proto.store.tables import NUMBERS_MAX, is_schema_number, undefined_row_channel
 
@@ -227,6 +227,8 @@ class _Mixed:
             is_kind = (kinds == kind) & (heads == head)
             other &= ~is_kind
             hot[kind] = np.flatnonzero(is_kind)
+        if np.count_nonzero(other) > BATCH_EVENTS_MAX:
+            raise Poison(f"a batch has {np.count_nonzero(other)} events besides points, of at most {BATCH_EVENTS_MAX}")
         rest = [self._event(int(i)) for i in np.flatnonzero(other)]
         pieces = [piece for kind, index in hot.items() if len(index) for piece in self._pieces(kind, index)]
         return Decoded(self._assembled(pieces), self._automatic_rows, rest, self._schemas)

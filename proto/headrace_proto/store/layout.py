@@ -40,7 +40,7 @@ STORE_FORMAT: Final = 1
 
 RESERVED: Final = "_headrace"
 """The folder of what belongs to no project. No workspace can be called so: their names begin with a letter or digit."""
-FORMAT_FILE: Final = "FORMAT.md"
+FORMAT_FILE: Final = names.FORMAT_FILE
 STORE_FILE: Final = f"{RESERVED}/store.json"
 PROBES: Final = f"{RESERVED}/probes"
 TEMPORARY: Final = f"{RESERVED}/temporary"

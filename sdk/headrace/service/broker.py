@@ -18,7 +18,7 @@ from headrace.service.secured import Refused, SecuredClient
 from headrace.service.tls import Tls
 from headrace_proto import subjects
 from headrace_proto.errors import ConfigError, MissingExtra, StreamUnsuitable
-from headrace_proto.limits import FRAME_BYTES_MAX, KIB, MIB
+from headrace_proto.limits import FRAME_BYTES_MAX, KIB, MIB, TOKENS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -221,7 +221,8 @@ def _queue(name: str, prefix: str, bytes_max: int) -> StreamConfig:
     """A stream that holds each frame until a collector acknowledges it."""
     return StreamConfig(
         name=name,
-        subjects=[f"{prefix}.>"],
+        # no other tokens than there are: nobody would ever consume such a message, and it would keep its room for ever
+        subjects=[f"{prefix}.*.{token}.>" for token in range(TOKENS)],
         storage=StorageType.FILE,
         retention=RetentionPolicy.WORK_QUEUE,
         discard=DiscardPolicy.NEW,  # when full it refuses, and the bytes stay in the journal; never drop the oldest
@@ -278,8 +279,13 @@ def check_stream(wanted: StreamConfig, found: StreamConfig) -> None:
     """Raise `StreamUnsuitable` when the stream `found` lacks what `wanted` needs to lose nothing."""
     for field in ("subjects", "retention", "discard", "storage", "max_msgs_per_subject", "allow_msg_ttl"):
         want, have = getattr(wanted, field), getattr(found, field)
-        if want is not None and want != have:
+        if want is not None and want != have and not (field == "subjects" and have == _every_token(want)):
             raise StreamUnsuitable(
-                f"the stream {wanted.name} has {field} {have!r} where Headrace needs {want!r}: correct it with "
+                f"the stream {wanted.name} has {field} {have!r:.80} where Headrace needs {want!r:.80}: correct it with "
                 f"`nats stream edit {wanted.name}`, or delete the stream (what it holds is still in the journals)"
             )
+
+
+def _every_token(subjects_: list[str]) -> list[str]:
+    """What a queue's stream took before tokens were listed: it loses nothing, only keeps what nobody consumes."""
+    return [f"{subjects_[0].split('.*')[0]}.>"]

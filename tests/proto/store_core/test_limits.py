@@ -194,19 +194,30 @@ def test_lost_ranges_side_by_side_become_one(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_flood_of_strange_events_is_few_objects() -> None:
-    """A frame of a hundred thousand unknown events is kept whole in quarantine, as a handful of objects, with reasons to read."""
+    """A frame of fifty thousand unknown events is kept whole in quarantine, as a handful of objects, with reasons to read."""
     store = memory_store()
     source = Source("a")
-    flood = b"\x91\x7e" * 100_000
+    flood = b"\x91\x7e" * 50_000
     source.write(flood)
     chain = stored(source.point("fine", 1, 0.5), store=store)
     names = aside(store)
     assert len(names) == 2 * (ASIDE_MAX + 1)
     assert sum(store.size(name) or 0 for name in names if name.endswith(".bin")) == len(flood)
     reasons = [json.loads(store.read(name))["reason"] for name in names if name.endswith(".json")]
-    assert any("99936 events" in reason and "kind 126" in reason for reason in reasons)
-    assert chain.document.notes.unknown_kinds == {"126": 100_000}
+    assert any("49936 events" in reason and "kind 126" in reason for reason in reasons)
+    assert chain.document.notes.unknown_kinds == {"126": 50_000}
     assert points_of(chain)[0][0] == "fine"
+
+
+def test_more_events_than_a_batch_can_have_are_not_taken_apart() -> None:
+    """A frame of events so small that only their number counts is lost as a whole, kept whole, and told."""
+    store = memory_store()
+    source = Source("a").write(b"\x91\x7e" * 100_000)
+    chain = stored(source, store=store)
+    chain.commit([source.point("fine", 1, 0.5).batch()], now_ns=NOW_NS)
+    assert chain.document.notes.lost_bytes > 200_000
+    assert len(aside(store)) == 2
+    assert points_of(chain_of(store))[0][0] == "fine"
 
 
 def test_event_larger_than_any_may_be_is_not_looked_at() -> None:
