@@ -28,8 +28,20 @@ BANNED_CALLS = {
     "tempfile.mktemp": "tempfile.mkdtemp",
     "os.fork": "subprocess or multiprocessing",
     "signal.alarm": "a timeout of what is waited for",
+    "eval": "a parser of what is meant",
+    "exec": "a function",
+    "__import__": "importlib.import_module with a name of ours",
+    "yaml.unsafe_load": "yaml.safe_load",
+    "yaml.full_load": "yaml.safe_load",
+    "torch.load": "opaque bytes: nothing here looks into a checkpoint",
+    "joblib.load": "JSON, msgpack, npz",
+    "pd.read_pickle": "Parquet",
+    "shutil.unpack_archive": "nothing here unpacks: archives are written, with checked names",
 }
-BANNED_IMPORTS = dict.fromkeys(("pickle", "marshal", "shelve", "dill"), "loading it runs code: JSON, msgpack, npz")
+BANNED_IMPORTS = dict.fromkeys(
+    ("pickle", "marshal", "shelve", "dill", "cloudpickle", "jsonpickle", "joblib"),
+    "loading it runs code: JSON, msgpack, npz",
+)
 """In the code. Tests may pickle a handle to see that it can be."""
 CLOCKS = {"time.time", "time.monotonic", "time.perf_counter", "time.process_time", "perf_counter", "monotonic"}
 ELAPSED = {"elapsed", "elapsed_s", "took", "took_s", "duration_s"}
@@ -124,6 +136,40 @@ def test_code_imports_nothing_that_runs_what_it_loads() -> None:
             if name.partition(".")[0] in BANNED_IMPORTS:
                 found.append(f"{shown(path, line)} {name}: {BANNED_IMPORTS[name.partition('.')[0]]}")
     none_of(found, "banned imports")
+
+
+def test_arrays_are_never_pickled() -> None:
+    """NumPy's files are read and written with `allow_pickle=False`, wherever that is a choice."""
+    choice = {
+        f"{module}.{name}" for module in ("np", "numpy") for name in ("load", "save", "savez", "savez_compressed")
+    }
+    found = [
+        shown(path, call.lineno)
+        for path in sources(*PACKAGES, "deploy")
+        for name, call in calls(path)
+        if name in choice
+        and not any(
+            word.arg == "allow_pickle" and getattr(word.value, "value", None) is False for word in call.keywords
+        )
+    ]
+    none_of(found, "arrays that may be pickled: allow_pickle=False")
+
+
+def test_nothing_unpacks_an_archive() -> None:
+    """No archive is ever unpacked: a member's name could lead anywhere. ZIP archives are only written, names checked."""
+    found = [
+        f"{shown(path, call.lineno)} {name}"
+        for path in sources(*PACKAGES, "deploy")
+        for name, call in calls(path)
+        if isinstance(call.func, ast.Attribute) and call.func.attr in ("extractall", "extract", "unpack_archive")
+    ]
+    found += [
+        f"{shown(path, line)} {name}"
+        for path in sources(*PACKAGES, "deploy")
+        for line, name in imports(path)
+        if name.partition(".")[0] == "tarfile"
+    ]
+    none_of(found, "archives that are unpacked")
 
 
 def test_tests_wait_on_conditions() -> None:
