@@ -101,8 +101,9 @@ class Collector:
             js = client.jetstream()
             streams = Streams(js, settings.replicas)
             await _persist(streams.ensure, "the broker")
-            store = await _persist(lambda: asyncio.to_thread(open_store, settings.store), "the store")
-            identity = await _persist(lambda: asyncio.to_thread(store_id, store), "the store")
+            place = f"the store {settings.store!r} (make it writable for this user, or name another with --store)"
+            store = await _persist(lambda: asyncio.to_thread(open_store, settings.store), place)
+            identity = await _persist(lambda: asyncio.to_thread(store_id, store), place)
         except BaseException:
             await client.close()
             raise

@@ -72,6 +72,24 @@ def workers_of(parent: Process) -> list[int]:
     return [child.pid for child in psutil.Process(parent.pid).children()]
 
 
+async def test_a_store_that_cannot_be_written_is_named_with_the_remedy(nats_server: NatsServer, tmp_path: Path) -> None:
+    """A collector in front of such a store waits, and its log says which it is, what is wrong and what to do."""
+    (tmp_path / "file").write_text("in the way")
+    store = str(tmp_path / "file" / "store")
+    command = [sys.executable, "-m", "headrace_collector", "--nats", nats_server.url, "--store", store]
+    process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE)
+    assert process.stderr is not None
+    try:
+        async with asyncio.timeout(60):
+            while b"waits for the store" not in (line := await process.stderr.readline()):
+                assert line
+    finally:
+        process.kill()
+        await process.communicate()
+    for words in (store, "--store", "writable", "Not a directory"):
+        assert words in line.decode()
+
+
 async def test_sigterm_ends_it_in_good_order(nats_server: NatsServer, store: str) -> None:
     """Asked to stop while it still waits for the right moment to commit, it commits, and exits with 0."""
     source = Source()

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from importlib.metadata import EntryPoint
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,16 @@ from headrace.command import main
 from headrace.command.main import COMMANDS, invoke
 
 Headrace = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def test_the_version_loads_no_command() -> None:
+    """Scripts ask for the version at every start: neither the commands nor what they need is loaded for it."""
+    program = (
+        "import sys; from headrace.command.main import invoke; assert invoke(['--version']) == 0; "
+        "print([name for name in sys.modules if name in ('pyarrow', 'fsspec', 'pydantic', 'headrace.command.run')])"
+    )
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert said.splitlines() == [f"headrace {__version__}", "[]"]
 
 
 def test_version(said: Callable[..., str]) -> None:
@@ -58,6 +69,7 @@ def test_unforeseen_error_is_one_line(monkeypatch: pytest.MonkeyPatch, capfd: py
 @pytest.mark.parametrize("flags", ["", "--json"])
 def test_reader_that_has_seen_enough_is_told_nothing(store: str, flags: str) -> None:
     """`headrace ls | head -1` complains of no broken pipe."""
+    Path(store).mkdir()
     line = f"{sys.executable} -m headrace.command ls --store {store} {flags} | true"
     assert subprocess.run(["bash", "-c", line], capture_output=True, text=True).stderr == ""
 

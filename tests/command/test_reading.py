@@ -11,6 +11,8 @@ import pytest
 
 import headrace as hr
 from headrace.command.main import invoke
+from headrace.command.show import _why
+from headrace_proto.store.documents import ExperimentDocument, SourceRecord
 
 PROJECT = "vision/digits"
 Said = Callable[..., str]
@@ -106,8 +108,29 @@ def test_show_finds_any_id_in_any_project(said: Said, filled: str) -> None:
 
 
 def test_show_says_why_it_failed(said: Said, filled: str) -> None:
-    """A failed experiment's page ends with what made it fail."""
-    assert "the loss is not finite: list[int] [/]" in said("show", "FAC-1", "--store", filled)
+    """A failed experiment's page says near its top what made it fail, and ends with all of it."""
+    lines = said("show", "FAC-1", "--store", filled).splitlines()
+    told = [number for number, line in enumerate(lines) if "the loss is not finite: list[int] [/]" in line]
+    assert len(told) == 2
+    assert told[0] < 5
+
+
+def test_show_says_near_the_top_that_it_was_killed() -> None:
+    """Of a program that ended without a word: which process, where, and when it was last heard."""
+    sources = {
+        "a" * 32: SourceRecord(role="owner", state="dead", pid=12, host="node-3"),
+        "b" * 32: SourceRecord(role="worker", state="dead", pid=13, host="node-3"),
+    }
+    document = ExperimentDocument(internal_id="e" * 32, project=PROJECT, state="failed", sources=sources)
+    assert _why(document).startswith("process 12 on node-3 (owner) ended without a word")
+    assert "13" not in _why(document)
+
+
+def test_a_store_that_is_not_there_is_no_empty_one(refused: Said, filled: str) -> None:
+    """A folder that does not exist is told as such, by each command that reads."""
+    for command in (["ls"], ["show", "DIG-1"], ["fsck"]):
+        where = [f"{filled}-absent"] if command == ["fsck"] else ["--store", f"{filled}-absent"]
+        assert "there is no store" in refused(*command, *where)
 
 
 def test_texts_of_others_are_printed_as_they_are(said: Said, filled: str) -> None:
@@ -160,5 +183,6 @@ def test_unknown_store_is_one_line(refused: Callable[..., str]) -> None:
 
 def test_empty_store_is_no_mistake(said: Said, store: str) -> None:
     """A store without projects lists none."""
+    Path(store).mkdir()
     assert json.loads(said("ls", "--store", store, "--json")) == []
     assert "no projects" in said("ls", "--store", store)

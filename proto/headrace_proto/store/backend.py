@@ -149,20 +149,21 @@ def store_id(store: Store) -> str:
 
     Watermarks carry it: a store restored elsewhere, or another one, must never free a journal.
     """
-    known = _read_id(store)
+    known = read_store_id(store)
     if known is not None:
         return known
     text = resources.files("headrace_proto.store").joinpath(layout.FORMAT_FILE).read_bytes()
     store.create(layout.FORMAT_FILE, text)
     record = {"format": layout.STORE_FORMAT, "id": random_id(), "created_at": datetime.now(UTC).isoformat()}
     store.create(layout.STORE_FILE, json.dumps(record, indent=2).encode())
-    made = _read_id(store)
+    made = read_store_id(store)
     if made is None:
         raise StoreUnsuitable(f"the store {store.url!r} does not show {layout.STORE_FILE} after it was made")
     return made
 
 
-def _read_id(store: Store) -> str | None:
+def read_store_id(store: Store) -> str | None:
+    """The store's own id, None if it was never written to. Raises `Corrupt` or `FormatUnknown`."""
     try:
         data = store.read(layout.STORE_FILE)
     except FileNotFoundError:

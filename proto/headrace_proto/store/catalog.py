@@ -35,7 +35,7 @@ from headrace_proto.store.commits import PART_KINDS
 from headrace_proto.store.plain import unplain
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from headrace_proto.store.backend import Store
     from headrace_proto.store.commits import Commit
@@ -214,6 +214,40 @@ class Catalog:
         self._rows.update((row.experiment, row) for row in parsed)
         return [self._rows[experiment] for experiment, _ in keys]
 
+    # -- For inspections ------------------------------------------------------------------------------------------------
+
+    def commits(self) -> dict[str, int]:
+        """Of each experiment the commit that its newest row shows."""
+        return dict(_keys(self.table()))
+
+    def damaged(self) -> list[tuple[str, Corrupt | FormatUnknown]]:
+        """Files that cannot be read, each with the reason. One such file keeps readers from all the others."""
+        found: list[tuple[str, Corrupt | FormatUnknown]] = []
+        for path in self._paths():
+            try:
+                self._read(path)
+            except FileNotFoundError:
+                continue
+            except (Corrupt, FormatUnknown) as bad:
+                found.append((path, bad))
+        return found
+
+    def forget(self, experiments: Collection[str]) -> None:
+        """Remove the rows of these experiments: what is appended for them from now on is shown again."""
+        for shard in self._present_shards():
+            paths = [
+                f"{self._folder(shard)}/{name}"
+                for name in self._store.names(self._folder(shard))
+                if _FILE.fullmatch(name)
+            ]
+            try:
+                table = newest([self._read(path) for path in paths])
+            except FileNotFoundError:  # somebody folds: nothing is lost by leaving it as it is
+                continue
+            kept = [index for index, (name, _) in enumerate(_keys(table)) if name not in experiments]
+            if len(kept) < table.num_rows:
+                self._replace(shard, table.take(pa.array(kept, pa.int64())), paths)
+
     def _knows(self, experiment: str, commit: int) -> bool:
         known = self._rows.get(experiment)
         return known is not None and known.commit == commit
@@ -242,23 +276,31 @@ class Catalog:
             table = newest([self._read(path) for path in paths])
         except FileNotFoundError:  # another folder of this shard was faster: its base has these rows
             return False
-        self._create(shard, "base", table.num_rows, "parquet", _encoded(table))
-        self._store.delete(paths)
+        self._replace(shard, table, paths)
         return True
+
+    def _replace(self, shard: int, table: pa.Table, paths: Iterable[str]) -> None:
+        """Put a base in place of files. The last one goes first: a reader, who goes from the first one on, has those that go
+        while he reads already, and needs only the base when he lists again."""
+        self._create(shard, "base", table.num_rows, "parquet", _encoded(table))
+        self._store.delete(sorted(paths, reverse=True))
 
     def _load(self) -> list[pa.Table]:
         """Every file's table; those that are gone are forgotten."""
-        paths = [
-            f"{self._folder(shard)}/{name}"
-            for shard in self._present_shards()
-            for name in self._store.names(self._folder(shard))
-            if _FILE.fullmatch(name)
-        ]
+        paths = self._paths()
         self._tables = {path: table for path, table in self._tables.items() if path in set(paths)}
         for path in paths:
             if path not in self._tables:
                 self._tables[path] = self._read(path)
         return list(self._tables.values())
+
+    def _paths(self) -> list[str]:
+        return [
+            f"{self._folder(shard)}/{name}"
+            for shard in self._present_shards()
+            for name in self._store.names(self._folder(shard))
+            if _FILE.fullmatch(name)
+        ]
 
     def _read(self, path: str) -> pa.Table:
         data = self._store.read(path)

@@ -94,6 +94,11 @@ def read_project(store: Store, name: str) -> ProjectRecord | None:
         return None
 
 
+def claim_owner(store: Store, path: str) -> str:
+    """Whose the claim at `path` is. Raises `FileNotFoundError`, `Corrupt` or `FormatUnknown`."""
+    return _read(store, path, _Claim).owner
+
+
 def projects(store: Store) -> list[str]:
     """The names of all projects of the store, sorted."""
     found = []

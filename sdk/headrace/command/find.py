@@ -9,7 +9,7 @@ from typing import Final
 from headrace.command.running import running
 from headrace.command.stores import absolute_store
 from headrace.reading import StoredExperiment, StoredProject
-from headrace_proto.errors import ExperimentNotFound
+from headrace_proto.errors import ExperimentNotFound, UnknownStore
 from headrace_proto.home import STORE_VARIABLE, Home, store_url
 from headrace_proto.ids import is_id
 from headrace_proto.store.backend import Store, open_store
@@ -21,9 +21,15 @@ _SHOWN: Final = 5
 
 def open_for_reading(store: str | None, home: Home) -> Store:
     """The store that `--store` means; without it $HEADRACE_STORE, that of the running `headrace up`, or the home's folder."""
-    if not store and not os.environ.get(STORE_VARIABLE) and (there := running(home)) is not None:
+    named = bool(store or os.environ.get(STORE_VARIABLE))
+    if not named and (there := running(home)) is not None:
         store = there.store
-    return open_store(absolute_store(store_url(store, home)), writable=False)
+    opened = open_store(absolute_store(store_url(store, home)), writable=False)
+    if named and opened.local and not os.path.isdir(opened.url):
+        raise UnknownStore(
+            f"there is no store at {opened.url!r}: no such folder; name the one that collectors write to"
+        )
+    return opened
 
 
 def find_experiment(store: Store, wanted: str, project: str | None) -> StoredExperiment:

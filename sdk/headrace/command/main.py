@@ -22,12 +22,26 @@ except ImportError as lacking:  # a plain `pip install headrace` logs; the comma
     sys.exit(f"headrace: the command lacks {lacking.name}: pip install 'headrace[all]'")
 
 GROUP: Final = "headrace.commands"
-COMMANDS: Final = ("run", "up", "ls", "show", "verify", "plot", "status", "ship", "doctor", "deploy", "close-gap")
+COMMANDS: Final = (
+    "run",
+    "up",
+    "ls",
+    "show",
+    "verify",
+    "fsck",
+    "plot",
+    "status",
+    "ship",
+    "doctor",
+    "deploy",
+    "close-gap",
+)
 """Ours, each a module of this package with a function (or, of several commands, a `typer.Typer`) of that name, `_` for `-`; in the
 order of the help page."""
 USAGE: Final = 2
 INTERRUPTED: Final = 130
 _DEBUG: Final = "--debug"
+_VERSION: Final = "--version"
 
 Command = Callable[..., Any]
 
@@ -40,6 +54,9 @@ def main() -> None:
 def invoke(arguments: Sequence[str]) -> int:
     """Run the command line `arguments`; the exit code. With `--debug` before the command's name errors show their traceback."""
     debug = _DEBUG in _before_command(arguments)
+    if _VERSION in _before_command(arguments):  # asked by scripts: no command need be loaded for it
+        print(f"headrace {__version__}")
+        return 0
     try:
         code = _ended(_app(_named(arguments)), list(arguments))
         sys.stdout.flush()
@@ -111,14 +128,8 @@ def _app(name: str | None) -> typer.Typer:
     return app
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
-        print(f"headrace {__version__}")
-        raise typer.Exit
-
-
 def _headrace(
-    version: bool = typer.Option(False, "--version", help="Say which version this is.", callback=_version),
+    version: bool = typer.Option(False, _VERSION, help="Say which version this is."),
     debug: bool = typer.Option(False, _DEBUG, help="Show the traceback of an error."),
 ) -> None:
     """Options that stand before the command's name; `invoke` has looked at them already."""

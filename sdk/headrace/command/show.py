@@ -11,6 +11,7 @@ from headrace.command.console import lasted, number, out, plain, print_json, siz
 from headrace.command.find import find_experiment, open_for_reading
 from headrace.command.options import HomeOption, JsonOption, ProjectOption, StoreOption
 from headrace.reading import StoredExperiment
+from headrace_proto.events import Role
 from headrace_proto.home import Home
 from headrace_proto.store.documents import ExperimentDocument
 
@@ -45,6 +46,7 @@ def _head(console: Console, found: StoredExperiment) -> None:
     state = found.state if found.finished_at else f"{found.state}, last heard {when(found.row.seen_at)}"
     lines = {
         "state": state,
+        "because": _why(record),
         "created": f"{when(found.created_at)}  ({lasted(found.created_at, found.finished_at)})",
         "owner": f"{record.owner}@{record.hostname}" if record.hostname else record.owner,
         "tags": ", ".join(found.tags),
@@ -58,6 +60,21 @@ def _head(console: Console, found: StoredExperiment) -> None:
     for name, value in lines.items():
         if value:
             console.print(f"  [dim]{name:12}[/]{plain(value)}", soft_wrap=True)
+
+
+def _why(record: ExperimentDocument) -> str:
+    """Why it failed, in a line; the whole traceback stands at the end."""
+    if record.state != "failed":
+        return ""
+    if record.traceback:
+        return record.traceback.strip().splitlines()[-1]
+    dead = [
+        f"process {source.pid or 'unknown'} on {source.host or 'an unknown host'} ({source.role}) ended without a word: "
+        f"killed, out of memory, or lost with its host; last heard {when(source.last_seen_at)}"
+        for source in record.sources.values()
+        if source.state == "dead" and source.role in (Role.OWNER, Role.RANK)
+    ]
+    return "; ".join(dead)
 
 
 def _pairs(console: Console, title: str, pairs: dict[str, str]) -> None:
