@@ -183,12 +183,9 @@ def _elections() -> list[Row]:
         stack.start_agent()
         stack.start_collector("collector", "--replicas", "3")
         asyncio.run(cluster.whole())
-        trainer = Trainer(Path(folder), stack.environment, seed=0, pace_s=1e-3)
-        try:
-            stack.wait_stored(trainer, 100)
-            stalls = [_stall(stack, cluster, trainer) for _ in range(KILLS)]
-        finally:
-            trainer.kill()
+        trainer = stack.start_trainer(seed=0, pace_s=1e-3)
+        stack.wait_stored(trainer, 100)
+        stalls = [_stall(stack, cluster, trainer) for _ in range(KILLS)]
     return [
         Row(
             "three nats-servers, the leader killed: the longest time without a new commit", max(stalls), "s", at_most=10

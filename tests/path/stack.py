@@ -87,6 +87,7 @@ class Stack:
         self.nats = NatsServer(folder / "nats")
         self.url = url or self.nats.url
         self.children: dict[str, subprocess.Popen[bytes]] = {}
+        self._trainers: list[Trainer] = []
         settings = {"HEADRACE_HOME": self.home.root, "HEADRACE_STORE": self.store_url}
         self.environment = {**os.environ, **(environment or {}), **settings}
 
@@ -99,6 +100,8 @@ class Stack:
         if kind is not None:
             for log in sorted(self.folder.glob("*.log")):
                 print(f"--- {log.name}\n{log.read_text()[-3000:]}")
+        for trainer in self._trainers:  # a test that failed has not killed them, and they would log for ever
+            trainer.kill()
         for name in list(self.children):
             self.kill(name)
         self.nats.stop()
@@ -108,6 +111,12 @@ class Stack:
         self.nats.start()
         self.start_agent()
         self.start_collector()
+
+    def start_trainer(self, seed: int, pace_s: float = 0.0) -> Trainer:
+        """A program that logs until it is killed, by the test or at the end."""
+        trainer = Trainer(self.folder, self.environment, seed, pace_s)
+        self._trainers.append(trainer)
+        return trainer
 
     def start_agent(self, *flags: str) -> None:
         self._spawn("agent", "headrace_agent", "--nats", self.url, "--home", self.home.root, *flags)

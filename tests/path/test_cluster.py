@@ -10,7 +10,7 @@ import pytest
 from headrace.service.broker import stream_configs
 from headrace_proto import subjects
 from tests.faults.cluster import Cluster, connected
-from tests.path.stack import Stack, Trainer
+from tests.path.stack import Stack
 from tests.path.test_promises import check
 
 KILLS = 4
@@ -26,7 +26,7 @@ def test_leaders_that_are_killed_under_load_lose_and_double_nothing(tmp_path: Pa
         stack.start_collector("collector", "--replicas", "3")
         asyncio.run(cluster.whole())
         assert asyncio.run(_replicas(cluster.url)) == {3}
-        trainers = [Trainer(tmp_path, stack.environment, seed, pace_s=1e-4) for seed in range(2)]
+        trainers = [stack.start_trainer(seed, pace_s=1e-4) for seed in range(2)]
         for kill in range(KILLS):
             victim = asyncio.run(cluster.leader(subjects.EVENTS_STREAM if kill % 2 == 0 else subjects.LEASES_STREAM))
             victim.kill()

@@ -24,7 +24,7 @@ def test_collectors_come_pause_and_die_and_each_event_is_stored_once(tmp_path: P
         stack.start_agent()
         for name in ("one", "two"):
             stack.start_collector(name)
-        trainers = [Trainer(tmp_path, stack.environment, seed, pace_s=2e-4) for seed in range(EXPERIMENTS)]
+        trainers = [stack.start_trainer(seed, pace_s=2e-4) for seed in range(EXPERIMENTS)]
         _all_stored(stack, trainers)
         stack.start_collector("three")
         _all_stored(stack, trainers)

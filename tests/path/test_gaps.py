@@ -13,7 +13,7 @@ from nats.js.errors import NotFoundError
 from headrace.service.broker import connect, ensure_streams
 from headrace_proto import subjects
 from headrace_proto.ids import random_id
-from tests.path.stack import Stack, Trainer, document, experiments, points, retry
+from tests.path.stack import Stack, document, experiments, points, retry
 from tests.waiting import wait_until
 
 
@@ -56,7 +56,7 @@ def test_a_node_that_returns_fills_the_gap_that_was_closed_in_its_absence(tmp_pa
         stack.nats.start()
         asyncio.run(make_streams(stack.nats.url))
         stack.start_agent()
-        trainer = Trainer(tmp_path, stack.environment, seed=1, pace_s=1e-4)
+        trainer = stack.start_trainer(seed=1, pace_s=1e-4)
         wait_until(lambda: asyncio.run(streamed(stack.nats.url)) >= 12, "batches are in the stream")
         trainer.kill()
         stack.kill("agent")

@@ -37,7 +37,7 @@ def test_a_trainer_killed_at_full_speed_loses_nothing_that_returned(tmp_path: Pa
     with Stack(tmp_path) as stack:
         stack.start()
         for seed in range(10):
-            trainer = Trainer(tmp_path, stack.environment, seed)
+            trainer = stack.start_trainer(seed)
             trainers.append(trainer)
             trainer.kill_after(dice.randrange(1, 200_000))
         stack.wait_drained()
@@ -51,7 +51,7 @@ def test_nothing_is_lost_or_doubled_while_every_part_is_killed_in_turn(tmp_path:
     with Stack(tmp_path) as stack:
         stack.start()
         for turn in range(4):
-            running = [Trainer(tmp_path, stack.environment, 10 * turn + n, pace_s=2e-5) for n in range(2)]
+            running = [stack.start_trainer(10 * turn + n, pace_s=2e-5) for n in range(2)]
             trainers += running
             for part in dice.sample(["agent", "collector", "nats"], 3):
                 goal = running[0].returned + dice.randrange(3_000, 12_000)
