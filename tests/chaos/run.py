@@ -31,6 +31,7 @@ from tests.waiting import wait_until
 
 LOOK_S: Final = 0.25
 REMOTE_INTERVAL_S: Final = 1.0
+TOLD_STALL_S: Final = 5.0
 DRAIN_S: Final = 120.0
 FRESH_EVENTS: Final = 1_000
 STREAMS: Final = (subjects.EVENTS_STREAM, subjects.FILES_STREAM, subjects.MARKS_STREAM, subjects.LEASES_STREAM)
@@ -153,6 +154,7 @@ class Chaos:
         group = fault.target.partition("-")[0] if fault.target != BROKER else BROKER
         link = "link of " if fault.what in ("cut", "deaf", "silent") else ""
         self._faults[f"{link}{group}: {fault.what}"] += 1
+        self._tell(f"{link}{fault.target}: {fault.what}, for {fault.for_s:.1f} s")
         make = self._faulty_link if link else self._faulty_store if fault.target == STORE else self._faulty_process
         end = make(fault)
         self._at(until_s, end)  # by plan, whatever is late: the next fault of this part counts on its end
@@ -244,8 +246,10 @@ class Chaos:
                 continue
             newest = _newest_commit(self._stack.store, names["experiment"])
             known, since = self._commits.get(producer.key, ("", now))
-            self._commits[producer.key] = (newest, now if newest != known else since)
             self._stall_s = max(self._stall_s, now - since)
+            if newest != known and now - since > TOLD_STALL_S:
+                self._tell(f"{producer.key} had no new commit for {now - since:.1f} s")
+            self._commits[producer.key] = (newest, now if newest != known else since)
         if now - self._looked_s > 1.0:
             self._looked_s = now
             for name in set(LINKS) - self._stopped:

@@ -63,22 +63,30 @@ LOSSY: Final = (
 """The broker is killed, and what it had acknowledged is gone when it comes back: the end of its newest blocks, or everything."""
 LOSSY_EACH: Final = 8
 """In a lossy run every so many-th fault is one of those."""
+FINALE_S: Final = 2.0
 KILLS: Final = frozenset({"kill", "lose newest", "lose all"})
 
 
 def schedule(seed: int, seconds: float, mean_s: float, *, lossy: bool = False, remote: bool = False) -> list[Fault]:
-    """Faults from now until `seconds`, one in `mean_s` on average; all are over when the last one is."""
+    """Faults from now until `seconds`, one in `mean_s` on average. The last are the worst: see `_finale`."""
     dice = random.Random(seed)
     busy_until: dict[str, float] = {}
     faults: list[Fault] = []
-    now = mean_s
-    while now < seconds:
+    now, last = mean_s, seconds - FINALE_S
+    while now < last:
         kinds = LOSSY if lossy and len(faults) % LOSSY_EACH == LOSSY_EACH // 2 else KINDS + FLAKY * remote
-        fault = _draw(dice, kinds, now, busy_until, seconds)
+        fault = _draw(dice, kinds, now, busy_until, last)
         if fault is not None:
             faults.append(fault)
         now += dice.uniform(0.2, 1.8) * mean_s
-    return faults
+    return [*faults, *_finale(seconds, lossy=lossy)]
+
+
+def _finale(seconds: float, *, lossy: bool) -> list[Fault]:
+    """Nobody empties the stream for a moment, and then the broker goes, with what it has or without: how long does healing take?"""
+    began, down_s = seconds - FINALE_S, FINALE_S / 4
+    stops = [Fault(began, "stop", collector, FINALE_S) for collector in COLLECTORS]
+    return [*stops, Fault(seconds - down_s, "lose all" if lossy else "kill", BROKER, down_s)]
 
 
 def _draw(
