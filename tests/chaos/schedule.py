@@ -64,6 +64,8 @@ LOSSY: Final = (
 LOSSY_EACH: Final = 8
 """In a lossy run every so many-th fault is one of those."""
 FINALE_S: Final = 2.0
+ROUNDING_S: Final = 0.01
+"""Times are told in milliseconds: a part's next fault comes that much after its last."""
 KILLS: Final = frozenset({"kill", "lose newest", "lose all"})
 
 
@@ -75,7 +77,7 @@ def schedule(seed: int, seconds: float, mean_s: float, *, lossy: bool = False, r
     now, last = mean_s, seconds - FINALE_S
     while now < last:
         kinds = LOSSY if lossy and len(faults) % LOSSY_EACH == LOSSY_EACH // 2 else KINDS + FLAKY * remote
-        fault = _draw(dice, kinds, now, busy_until, last)
+        fault = _draw(dice, kinds, now, busy_until, last - ROUNDING_S)
         if fault is not None:
             faults.append(fault)
         now += dice.uniform(0.2, 1.8) * mean_s
@@ -98,5 +100,5 @@ def _draw(
     for_s = min(dice.uniform(kind.least_s, kind.most_s), max(seconds - now, 0.0))
     if busy_until.get(part, 0.0) > now:
         return None
-    busy_until[part] = now + for_s
+    busy_until[part] = now + for_s + ROUNDING_S
     return Fault(round(now, 3), kind.what, target, round(for_s, 3))
