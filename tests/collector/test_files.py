@@ -178,3 +178,22 @@ async def test_hostile_file_name_is_refused(nats_server: NatsServer, store: str,
         await until(lambda: quarantined(store), "the chunk is kept aside")
         await broker.stored(source)
         await broker.emptied(subjects.FILES_STREAM)
+
+
+async def test_file_that_nobody_names_is_let_go_of(
+    nats_server: NatsServer, store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its last message does not wait in the queue for ever; once an event names it, it is sent again and stored."""
+    monkeypatch.setattr("headrace_collector.files.IDLE_S", 0.3)
+    data = b"x" * 1_000
+    async with Broker.connected(nats_server.url) as broker, collecting(nats_server.url, store):
+        source = Source()
+        before = source.end
+        file = source.artifact("late.bin", data)
+        await broker.send([source.frame(0, before), *source.chunks(file, data)])
+        await broker.emptied(subjects.FILES_STREAM)
+        mark = await broker.file_mark(source, file)
+        assert mark is not None
+        assert not mark.done
+        await broker.send([source.frame(before, source.end), *source.chunks(file, data)])
+        assert (await broker.file_done(source, file)).done
