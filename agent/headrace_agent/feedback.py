@@ -149,7 +149,7 @@ class Feedback:
     # -- Silence ---------------------------------------------------------------------------------------------------------
 
     async def watch_silence(self) -> None:
-        """Ask for, and at last send again, what has waited too long for the store's word, until cancelled."""
+        """Recall the word, and at last ask the store for it, on what has waited for it too long, until cancelled."""
         while True:
             await asyncio.sleep(SILENCE_PERIOD_S)
             now_s = time.monotonic()
@@ -168,6 +168,7 @@ class Feedback:
         """
         for lane in self._tail.lanes.values():
             if lane.source.doubt():
+                self._metrics.questions.labels("new link").inc()
                 self._shipper.offer(lane, time.monotonic_ns())
         for file_lane in self._uploader.lanes.values():
             if file_lane.outstanding:
@@ -186,13 +187,18 @@ class Feedback:
         return found
 
     def look_for_silence(self, now_s: float) -> None:
-        """The last resort, when neither a request nor the stream's own numbers say that something was lost."""
+        """The last resort, when neither a request nor the stream's own numbers say that something was lost: ask whether it was.
+
+        One frame without bytes, not all that waits, or an hour's outage of the store would fill the stream with repetitions. If
+        something is missing, that frame stands above a gap, and the collector asks for it.
+        """
         for lane in self._owed(self._impatient, now_s, lambda source: source.patience):
-            source = lane.source
-            log.warning("no word from the store on source %s: sent again from %d", source.id, source.stored)
-            self._metrics.rewinds.labels("silence").inc()
-            source.start_again()
-            self._shipper.offer(lane, time.monotonic_ns())
+            if lane.source.doubt():
+                log.warning(
+                    "no word from the store on source %s beyond %d: asked for", lane.source.id, lane.source.stored
+                )
+                self._metrics.questions.labels("silence").inc()
+                self._shipper.offer(lane, time.monotonic_ns())
 
     def _owed(self, waiting: set[str], now_s: float, patience: Callable[[Source], Patience]) -> list[SourceLane]:
         """The lanes to which the store has owed a word for too long. `waiting` are those it owed one at the last call: of a

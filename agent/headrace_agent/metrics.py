@@ -21,6 +21,9 @@ class Metrics:
         self.retries = self._counter("retries", "Frames that were not acknowledged and are sent again", "reason")
         self.lost_ranges = self._counter("lost_ranges", "Ranges of journals that had to be given up", "reason")
         self.rewinds = self._counter("rewinds", "Times that a source or file was sent again", "reason")
+        self.questions = self._counter(
+            "questions", "Times that the store was asked whether it has what was sent", "reason"
+        )
         self.marks = self._counter("marks", "Watermarks heard", "outcome")
         self.files = self._counter("files", "Spooled files that were settled", "outcome")
         self.hardware_errors = self._counter("hardware_errors", "Readings of hardware that failed", "part")

@@ -1,11 +1,12 @@
-"""How long to wait for the store's word: before asking what it was, and before sending again without having been asked.
+"""How long to wait for the store's word: before recalling it, and before asking the store itself.
 
 A mark that was published while this agent was away, or while its link was down, is not heard; the broker remembers it, and asking
 costs one small message. That comes first.
 
-Sending again is cheap to get wrong: in an hour of an outage of the store every impatience repeats what the stream holds already.
-So time is only the last resort, behind a collector's request and a stream that was seen to be younger than it should be; and it
-doubles.
+Nothing of a journal is sent again because time has passed: in an hour of an outage of the store that would repeat, with every
+impatience, what the stream holds already. A frame without bytes asks instead, and only a collector that misses something, or a
+stream that was seen to be younger than it should be, has it sent. (A file's chunks, which nobody else would ask for, are sent
+again, ever more rarely.)
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Final
 CURIOSITY_S: Final = 2.0
 """Until the broker is asked for the newest mark that it remembers."""
 PATIENCE_S: Final = 60.0
-"""Until the whole window is sent again."""
+"""Until the store is asked, or a file is sent again."""
 PATIENCE_S_MAX: Final = 30 * 60.0
 INTERVALS: Final = 4
 """A collector that commits every 60 s is not late after 60."""

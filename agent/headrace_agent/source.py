@@ -138,8 +138,9 @@ class Source:
 
     @property
     def _death_known(self) -> bool:
-        """Whether the store has said that the writer is gone and wrote no more than this."""
-        return self.mark is not None and self.mark.dead and self.mark.position >= self.end
+        """Whether the store has said that the writer is gone and wrote no more than this; or that it went on elsewhere: then this
+        is a copy that ends in the middle."""
+        return self.stored > self.end or (self.mark is not None and self.mark.dead and self.stored >= self.end)
 
     def was_cut(self, first: int, end: int, data: bytes, now_ns: int, label: str = "") -> None:
         """[first, end) has become a frame."""

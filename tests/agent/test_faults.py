@@ -258,12 +258,12 @@ async def test_a_silent_store_is_asked_for_its_word_before_anything_is_sent_agai
         agent.feedback.unheard(loop_s)
         assert agent.feedback.unheard(loop_s + 30) == [subjects.mark("local", writer.source)]
         assert agent.feedback.unheard(loop_s + 31) == []
-        assert count(agent, "rewinds", reason="silence") == 0
+        assert count(agent, "questions", reason="silence") == 0
         writer.close(Outcome.SUCCEEDED)
 
 
-async def test_silence_is_ended_by_sending_again(home: Home, nats_server: NatsServer, serve: Serve) -> None:
-    """A mark that was lost is answered again, because what is sent again lies below the watermark."""
+async def test_silence_is_ended_by_a_question(home: Home, nats_server: NatsServer, serve: Serve) -> None:
+    """A mark that was lost is said again, because a frame without bytes asks for it."""
     async with FarEnd(nats_server.url, answering=False) as far, serve() as agent:
         writer = new_writer(home)
         log_points(writer, 100)
@@ -274,5 +274,52 @@ async def test_silence_is_ended_by_sending_again(home: Home, nats_server: NatsSe
         agent.feedback.look_for_silence(loop_s)
         agent.feedback.look_for_silence(loop_s + 3600)
         await until(lambda: lane.source.stored == writer.position, "the mark is heard")
-        assert count(agent, "rewinds", reason="silence") == 1
+        assert count(agent, "questions", reason="silence") == 1
+        assert sum(frame.end - frame.first for frame in far.frames) == writer.position
         writer.close(Outcome.SUCCEEDED)
+
+
+async def test_silence_over_something_that_is_missing_has_it_sent_again(
+    home: Home, nats_server: NatsServer, serve: Serve
+) -> None:
+    """Batches that vanished behind their acknowledgement are missed by who gets the question, and asked for."""
+    async with FarEnd(nats_server.url, answering=False) as far, serve() as agent:
+        far.consuming = False
+        writer = new_writer(home)
+        log_points(writer, MANY)
+        lane = await until(lambda: agent.tail.lanes.get(writer.source), "the source is found")
+        await until(lambda: lane.source.window.acked == writer.position, "the stream has it all")
+        await far.client.jetstream().purge_stream(subjects.EVENTS_STREAM)
+        far.consuming = far.answering = True
+        loop_s = asyncio.get_running_loop().time()
+        agent.feedback.look_for_silence(loop_s)
+        agent.feedback.look_for_silence(loop_s + 3600)
+        await until(lambda: far.watermark(writer.source) == writer.position, "all bytes arrived")
+        assert points_of(far.bytes[writer.source]) == list(range(MANY))
+        writer.close(Outcome.SUCCEEDED)
+
+
+async def test_a_store_that_is_down_for_hours_is_no_reason_to_send_again(
+    home: Home, nats_server: NatsServer, serve: Serve
+) -> None:
+    """Four hours of silence cost each source a handful of frames without bytes; every byte goes out once."""
+    async with FarEnd(nats_server.url, answering=False) as far, serve() as agent:
+        writers = [new_writer(home) for _ in range(5)]
+        for writer in writers:
+            log_points(writer, MANY // 5)
+        await until(lambda: len(agent.tail.lanes) == 5, "they are found")
+        lanes = [agent.tail.lanes[writer.source] for writer in writers]
+        await until(lambda: all(at.window.acked == w.position for at, w in zip(lanes, writers, strict=True)), "sent")
+        sent = count(agent, "raw_bytes", stream=subjects.EVENTS_STREAM)
+        frames = count(agent, "frames", stream=subjects.EVENTS_STREAM)
+        loop_s = asyncio.get_running_loop().time()
+        for minutes in range(4 * 60):
+            agent.feedback.look_for_silence(loop_s + minutes * 60)
+            await until(
+                lambda: not any(at.source.owes_flush or len(at.window) for at in lanes), "the questions are out"
+            )
+        assert 0 < count(agent, "frames", stream=subjects.EVENTS_STREAM) - frames <= 5 * 15
+        assert count(agent, "raw_bytes", stream=subjects.EVENTS_STREAM) == sent
+        assert sum(frame.end - frame.first for frame in far.frames) == sum(writer.position for writer in writers)
+        for writer in writers:
+            writer.close(Outcome.SUCCEEDED)

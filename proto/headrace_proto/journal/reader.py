@@ -187,7 +187,8 @@ class _File:
 
     def unlink(self) -> None:
         self.close()
-        os.unlink(self._path)
+        with suppress(FileNotFoundError):  # another agent, which should not be there, was first
+            os.unlink(self._path)
 
     def close(self) -> None:
         """Give the descriptor back; it is opened again when it is needed."""
