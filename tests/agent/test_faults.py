@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -95,6 +96,27 @@ async def test_a_half_open_link_is_given_up(
             await until(lambda: all(far.watermark(w.source) == w.position for w in writers), "all bytes arrived")
         for writer in writers:
             writer.close(Outcome.SUCCEEDED)
+
+
+async def test_what_a_stopped_broker_took_after_all_is_stored_once(
+    home: Home, nats_server: NatsServer, serve: Serve
+) -> None:
+    """SIGSTOP: publishing times out, and lands when the broker goes on. It was sent again by then, and counts once."""
+    async with FarEnd(nats_server.url) as far:
+        async with serve(uplink=NatsUplink(nats_server.url, name="agent", answer_s_max=0.3)) as agent:
+            writer = new_writer(home)
+            log_points(writer, 10)
+            await until(lambda: far.watermark(writer.source) == writer.position, "the link works")
+            assert nats_server.pid is not None
+            os.kill(nats_server.pid, signal.SIGSTOP)
+            try:
+                log_points(writer, MANY, 10)
+                await until(lambda: count(agent, "retries", reason="Unknown") >= 2, "answers are missed")
+            finally:
+                os.kill(nats_server.pid, signal.SIGCONT)
+            await until(lambda: far.watermark(writer.source) == writer.position, "all bytes arrived")
+            assert points_of(far.bytes[writer.source]) == list(range(MANY + 10))
+        writer.close(Outcome.SUCCEEDED)
 
 
 async def test_an_agent_killed_in_the_middle_goes_on_where_the_store_is(
