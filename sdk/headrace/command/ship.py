@@ -75,7 +75,7 @@ def foreign(home: Home) -> list[Foreign]:
     for source in sources(home):
         at = position(home, source)
         marker = os.path.join(home.journal(source), DEATH_NAME)
-        if not isinstance(at, Position) or at.closed or at.alive or at.boot_id == machine.boot_id():
+        if not isinstance(at, Position) or at.closed or at.boot_id == machine.boot_id():
             continue
         if at.host != machine.host_name() and not os.path.exists(marker):
             found.append(Foreign(at, marker))
