@@ -22,7 +22,7 @@ from headrace_agent.source import Source
 from headrace_agent.spoolfile import FileLane
 from headrace_agent.tail import Tail
 from headrace_proto.home import Home
-from headrace_proto.messages import FileMark, Rewind
+from headrace_proto.messages import UNNAMED, FileMark, Rewind
 
 PERIOD_S: Final = 0.1
 SAME_STAMP_NS: Final = 1_000_000_000
@@ -133,7 +133,9 @@ class Uploader:
     async def _settle(self, lane: FileLane) -> None:
         """Free a file that the store has. One that it refuses is sent once more if it is still what it was when it was logged."""
         outcome = "stored"
-        if lane.verdict:
+        if lane.verdict == UNNAMED:  # no call that held it has returned
+            outcome = "unnamed"
+        elif lane.verdict:
             intact = await asyncio.to_thread(lane.intact)
             if intact and not lane.repeated:
                 lane.repeat()

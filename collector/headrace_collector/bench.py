@@ -178,6 +178,11 @@ class Bench:
         """Whether the store knows that a source's writer is gone."""
         return self._chain.dead(source)
 
+    def is_over(self, source: str) -> bool:
+        """Whether the store has all that a source will ever log: it is closed, or its writer is gone."""
+        record = self._chain.document.sources.get(source)
+        return self.dead(source) or (record is not None and record.state != "open")
+
     def is_system(self, source: str) -> bool:
         """Whether a source is an agent that samples hardware."""
         record = self._chain.document.sources.get(source)

@@ -21,7 +21,7 @@ from headrace_collector.intake import REWIND_PAUSE_S, Arrival
 from headrace_collector.workshop import Workshop
 from headrace_proto.errors import Corrupt
 from headrace_proto.frame import Frame, raw_body
-from headrace_proto.messages import FileMark, Rewind
+from headrace_proto.messages import UNNAMED, FileMark, Rewind
 from headrace_proto.store.chain import FileDone
 from headrace_proto.store.uploads import PiecesGone, Upload
 
@@ -100,13 +100,17 @@ class FileDesk:
                 self._suspicious = False
                 if upload.complete and not self.report and bench.pending(*self._key):
                     await self._finish(upload)
+                elif upload.complete and not self.report and bench.is_over(frame.source):
+                    self._answer_all(UNNAMED)
+                    break
                 elif self._forsaken(upload):
                     for reply in self._last:
                         self._workshop.answers.ack(reply)
                     return
                 else:
                     await self._rest(upload)
-            self._answer_all()
+            else:
+                self._answer_all(self.report.bad if self.report else "")
             await haul(upload.discard)
         finally:
             self._forget([*self._arrived, *self._held])
@@ -202,9 +206,8 @@ class FileDesk:
         self.report = FileDone(*self._key, bad)
         self._hurry()
 
-    def _answer_all(self) -> None:
-        """A commit says what became of the file."""
-        bad = self.report.bad if self.report else ""
+    def _answer_all(self, bad: str) -> None:
+        """A commit says what became of the file, or that nothing ever will."""
         (self._workshop.metrics.bad_files if bad else self._workshop.metrics.files).inc()
         self._workshop.answers.file_mark(self._site, self._mark(self._frame.size, done=not bad, bad=bad))
         for reply in self.replies():

@@ -14,6 +14,8 @@ import msgpack
 MESSAGE_VERSION: Final = 1
 MESSAGE_BYTES_MAX: Final = 4096
 """Ours are a few hundred. A broker's largest message, decoded, could take seventy times its size."""
+UNNAMED: Final = "its writer ended before the event that names it"
+"""`FileMark.bad` of a file that no event ever will name: whoever logged it was killed inside the call. It may be deleted."""
 
 
 class Mark(NamedTuple):

@@ -15,6 +15,7 @@ from headrace_proto import subjects
 from headrace_proto.events import Outcome
 from headrace_proto.home import Home
 from headrace_proto.limits import CHUNK_BYTES, MIB
+from headrace_proto.messages import UNNAMED
 from headrace_proto.spool import COMPANION_SUFFIX, SpoolFacts, is_spool_file, read_facts, write_facts
 from headrace_proto.status import read_status
 from tests.agent.conftest import Serve, log_points, new_writer, spool
@@ -135,6 +136,24 @@ async def test_a_file_that_is_refused_although_intact_is_sent_twice_and_kept(
         assert kept.read_bytes() == data
         assert [frame.file for frame in far.frames].count(name) == 2
         assert agent.metrics.registry.get_sample_value("headrace_agent_files_total", {"outcome": "refused"}) == 1
+
+
+async def test_a_file_that_no_event_names_goes_with_its_journal(
+    home: Home, nats_server: NatsServer, serve: Serve, writer: Any
+) -> None:
+    """Its writer was killed inside the call that held it: the store says so, and nothing of either is left."""
+    async with FarEnd(nats_server.url) as far, serve() as agent:
+        name = f"{0:06d}-{'ab' * 4}"
+        far.bad_files[writer.source, name] = UNNAMED
+        folder = Path(home.spool(writer.source))
+        folder.mkdir()
+        (folder / ".000001-0a0b0c0d").touch()
+        write_facts(str(folder / name), SpoolFacts(1, hashlib.sha256(b"x").hexdigest()))
+        (folder / name).write_bytes(b"x")
+        writer.close(Outcome.SUCCEEDED)
+        await until(lambda: not os.path.exists(writer.folder), "the journal is finished")
+        assert [frame.file for frame in far.frames].count(name) == 1
+        assert agent.metrics.registry.get_sample_value("headrace_agent_files_total", {"outcome": "unnamed"}) == 1
 
 
 async def test_a_collector_may_ask_for_a_file_again(

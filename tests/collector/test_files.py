@@ -10,8 +10,9 @@ import pytest
 from headrace.service.nats_server import NatsServer
 from headrace_collector import files
 from headrace_proto import subjects
+from headrace_proto.frame import FrameKind
 from headrace_proto.limits import CHUNK_BYTES, PIECE_BYTES
-from headrace_proto.messages import Rewind
+from headrace_proto.messages import UNNAMED, Rewind
 from headrace_proto.store import layout
 from tests.collector.frames import PROJECT, Source, encoded, subject_of
 from tests.collector.harness import Broker, collecting, document, quarantined
@@ -75,6 +76,29 @@ async def test_file_that_was_changed_before_its_upload_is_refused(nats_server: N
         await broker.send([*source.cut(1), *source.chunks(file, SMALL + b"more")])
         assert "changed" in (await broker.file_done(source, file)).bad
     assert document(store, source.experiment).artifacts["model.bin"].state == "changed"
+
+
+@pytest.mark.parametrize("end", ["closed", "dead"])
+async def test_file_that_no_event_names_is_given_up_when_its_writer_is_gone(
+    nats_server: NatsServer, store: str, end: str
+) -> None:
+    """A trainer killed between a file and its event: the file waits as long as the event may come, and no longer."""
+    source, other = Source(), Source()
+    file = other.artifact("model.bin", SMALL)  # of whose event `source` has nothing
+    source.log("loss", 10)
+    async with Broker.connected(nats_server.url) as broker, collecting(nats_server.url, store):
+        await broker.send([*source.chunks(file, SMALL), *source.cut(1)])
+        await until(lambda: uploads(store, source), "its bytes are in the store")
+        position = source.end
+        if end == "closed":
+            source.close()
+            await broker.send(source.cut(1, position))
+        else:
+            await broker.send([source.frame(position, position, FrameKind.DEAD)])
+        assert (await broker.file_done(source, file)).bad == UNNAMED
+        await broker.emptied(subjects.FILES_STREAM)
+        await until(lambda: not uploads(store, source), "its pieces are gone")
+    assert document(store, source.experiment).artifacts == {}
 
 
 async def test_missing_chunk_is_asked_for(nats_server: NatsServer, store: str) -> None:
