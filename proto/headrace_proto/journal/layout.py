@@ -63,11 +63,17 @@ _HEAD: Final = Struct("<8sIIQQQQII")
 LIVE: Final = Struct("<QQQ")
 """What changes while the segment lives: base, committed, closed; read at BASE_AT."""
 CHECKS: Final = Struct(f"<{CHECKS_MAX}I")
+SECTOR: Final = 512
+"""What a disk writes whole or not at all, and what a machine's crash may therefore tear a page into."""
 LOCK_NAME: Final = "lock"
 UNLOCKED_NAME: Final = "unlocked"
 """What the lock's file is called on a file system without locks: there, only its process proves that the writer lives."""
 DEATH_NAME: Final = "declared-dead"
 """A file beside the segments of a journal that was carried here: a person's word that its writer, on another host, is gone."""
+
+
+class NeverArrived(Corrupt):
+    """A segment's header is such as a machine's crash leaves that came before the header's first sync."""
 
 
 class SourceFacts(NamedTuple):
@@ -132,8 +138,10 @@ def encode_head(number: int, size: int, base: int, header: Header) -> bytes:
 def decode_head(page: bytes) -> SegmentHead:
     """The header page of a segment. Raises `Corrupt` or `FormatUnknown`."""
     if len(page) < HEADER_BYTES:
-        raise Corrupt(f"a segment of {len(page)} bytes is shorter than its header")
+        raise NeverArrived(f"a segment of {len(page)} bytes is shorter than its header")
     magic, version, number, size, base, committed, closed, length, crc = _HEAD.unpack_from(page)
+    if _never_arrived(page, length):
+        raise NeverArrived("a segment's header is zeros where it should say whose it is")
     if magic != MAGIC:
         raise Corrupt(f"a segment begins with {magic!r}, not {MAGIC!r}")
     if version != JOURNAL_VERSION:
@@ -142,6 +150,12 @@ def decode_head(page: bytes) -> SegmentHead:
     if length > FACTS_MAX or crc32(facts) != crc:
         raise Corrupt("a segment's facts do not fit their checksum")
     return SegmentHead(number, size, base, committed, closed == 1, _header(facts))
+
+
+def _never_arrived(page: bytes, length: int) -> bool:
+    """Whether a sector of a header is all zeros, up to the end of its facts: one that was ever synced has no such."""
+    end = FACTS_AT + min(length, FACTS_MAX)
+    return any(not any(page[at : at + SECTOR]) for at in range(0, end, SECTOR))
 
 
 def _header(packed: bytes) -> Header:

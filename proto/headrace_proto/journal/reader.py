@@ -26,6 +26,7 @@ from headrace_proto.journal.layout import (
     UNLOCKED_NAME,
     UNSET,
     Header,
+    NeverArrived,
     SegmentHead,
     decode_head,
     segment_name,
@@ -40,6 +41,7 @@ from headrace_proto.journal.verify import (
     is_check,
     resembles_check,
     survivors,
+    torn_block,
     verified,
     whole_events,
 )
@@ -289,12 +291,14 @@ class JournalReader:
     def _joined(self, newest: _File, following: _File) -> int:
         """Where `newest` ends, when its committed word and the base behind it differ: one of the two was damaged.
 
-        A check in the one or at the end of the other says which: a finished segment ends with one.
+        The first check of the one says which. Before there is any, a finished segment ends with one where its word says; but not
+        after a crash of the machine, which may leave an older word.
         """
         if following.find_base(self.header.nonce):
             return min(newest.end, max(following.base, newest.base))
         last = newest.said - CHECK_WIDTH
-        if newest.base <= last and is_check(newest.read(last, newest.said), last, self.header.nonce):
+        ends_with_check = newest.base <= last and is_check(newest.read(last, newest.said), last, self.header.nonce)
+        if self._is_of_this_boot() and ends_with_check:
             following.move_base(newest.said)
             return newest.said
         return newest.end
@@ -312,7 +316,9 @@ class JournalReader:
             except FileNotFoundError:
                 return None
             except (Corrupt, FormatUnknown) as error:
-                self.obstacle = f"segment {newest.head.number + 1}: {error}"
+                crashed = isinstance(error, NeverArrived) and not self._is_of_this_boot()
+                if not crashed:  # else nothing that was synced lies there
+                    self.obstacle = f"segment {newest.head.number + 1}: {error}"
                 return None
             if self._ahead.head.facts.nonce != self.header.nonce:
                 self.obstacle = f"segment {newest.head.number + 1} was written by another source"
@@ -357,7 +363,7 @@ class JournalReader:
         return not gone and machine.maps(header.pid, header.pid_start, f"/{header.source}/")
 
     def _is_of_this_machine(self) -> bool:
-        return self.header.boot_id == machine.boot_id() or self.header.host == machine.host_name()
+        return self._is_of_this_boot() or self.header.host == machine.host_name()
 
     def _is_declared_dead(self) -> bool:
         return os.path.exists(os.path.join(self.folder, DEATH_NAME))
@@ -445,27 +451,38 @@ class JournalReader:
         at = position - lowest
         offsets = [check - lowest for check in checks if lowest <= check < highest]
         left = survivors(data, lowest, self.header.nonce, offsets, from_start=lowest == file.base)
+        following = len(data)  # where the next whole block begins, or one that may be
         for begin, stop in left.blocks:
             if begin <= at < stop:
                 return data[at:stop]
             if begin > at:
-                return Damage(position, lowest + begin, "a check does not fit its bytes")
-        behind = at if left.behind is None else left.behind
-        if behind > at:
-            return Damage(position, lowest + behind, "a check does not fit its bytes")
+                following = begin
+                break
+        edge = left.edges[bisect_right(left.edges, at) - 1] if left.edges and left.edges[0] <= at else None
+        if edge is not None and following - edge <= _BLOCK_MAX and not self._is_of_this_boot():
+            torn = torn_block(data[edge:following], file.offset(lowest) + edge, at - edge)
+            if edge + torn > at:
+                return data[at : edge + torn]
+        if following < len(data):
+            return Damage(position, lowest + following, "a check does not fit its bytes")
+        if left.edges and left.edges[-1] > at:
+            return Damage(position, lowest + left.edges[-1], "a check does not fit its bytes")
         if highest < end:
             return Damage(position, highest, "no check covers it")
-        if left.behind is None or not left.tail or len(data) - behind > _BLOCK_MAX:
+        if edge is None or not left.tail or len(data) - edge > _BLOCK_MAX:
             return Damage(position, end, "no check covers it")
-        good = behind + self._tail_believed(data[behind:], file.offset(lowest) + behind, at - behind)
+        good = edge + self._tail_believed(data[edge:], file.offset(lowest) + edge, at - edge)
         return data[at:good] if good > at else Damage(position, end, "torn by a crash")
+
+    def _is_of_this_boot(self) -> bool:
+        return self.header.boot_id == machine.boot_id()
 
     def _tail_believed(self, tail: bytes, file_offset: int, start: int) -> int:
         """How much of what no check covers counts: whole events, and after a crash of its machine those that surely arrived.
 
         Nothing does unless an event begins at `start`.
         """
-        if self.header.boot_id == machine.boot_id():
+        if self._is_of_this_boot():
             return whole_events(tail, start)
         return believable(tail, file_offset, start)
 

@@ -23,7 +23,7 @@ from headrace_proto.ids import random_id
 from headrace_proto.journal import lock, machine
 from headrace_proto.journal.descriptor import Descriptor
 from headrace_proto.journal.guard import SoftLimit
-from headrace_proto.journal.layout import LOCK_NAME, UNLOCKED_NAME, UNSET, Header, SourceFacts, segment_name
+from headrace_proto.journal.layout import LOCK_NAME, SECTOR, UNLOCKED_NAME, UNSET, Header, SourceFacts, segment_name
 from headrace_proto.journal.segment import NoRoom, Segment
 from headrace_proto.journal.written import WrittenSegment
 from headrace_proto.limits import (
@@ -39,6 +39,7 @@ from headrace_proto.warning import warn
 RETRY_S: Final = 1.0
 """How long after a failed attempt to open a segment the next one may follow: a full disk stays full for a while."""
 
+ZEROS: Final = bytes(SECTOR)
 _DETAIL_IN_RESERVE: Final = 40
 """Characters of a traceback that surely fit SEGMENT_RESERVE, beside a gap report and a check."""
 
@@ -252,6 +253,8 @@ class Tape:
         if self._at >= self._limit[0] or self._at + len(raw) > self._hard:
             self._make_room(len(raw))
         self._append(raw)
+        if len(raw) >= SECTOR and ZEROS in raw:
+            self._cover()
 
     def _append(self, raw: bytes) -> None:
         end = self._at + len(raw)
@@ -271,14 +274,15 @@ class Tape:
         self._checks += 1
         self._checked = self._at
 
-    def _check_early(self) -> None:
+    def _cover(self) -> None:
         """Cover everything now: bytes that no check covers can be told from a torn write in most cases only (`verify.believable`).
 
-        Not when that was done so often that the index would be full before the segment is half used.
+        Not when that was done so often that the index would be full before the segment is half used, nor without room.
         """
         if self._checks - (self._at - HEADER_BYTES) // CHECK_BYTES < CHECKS_MAX // 2:
-            self._check()
-            self._limit[0] = min(self._checked + CHECK_BYTES, self._hard - POINT_WIDTH)
+            with suppress(NoRoom):  # the events themselves are in the journal
+                self._check()
+                self._limit[0] = min(self._checked + CHECK_BYTES, self._hard - POINT_WIDTH)
 
     def _make_room(self, size: int) -> None:
         """The slow path: afterwards an event of `size` bytes may be written at `_at`. Raises `NoRoom`."""

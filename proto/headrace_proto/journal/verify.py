@@ -25,9 +25,8 @@ from headrace_proto.events import (
     TAG_U64,
     Kind,
 )
+from headrace_proto.journal.layout import SECTOR
 
-SECTOR: Final = 512
-"""What a disk writes whole or not at all, and what a machine's crash may therefore tear a page into."""
 _BEGINNINGS_MAX: Final = 4
 """Places tried as the beginning of one block: an index that lies on purpose cannot make a reader try thousands."""
 _WIDTHS: Final[dict[int, int]] = {Kind.POINT: POINT_WIDTH, Kind.CHECK: CHECK_WIDTH, Kind.AUTO_POINT: AUTO_POINT_WIDTH}
@@ -45,8 +44,8 @@ class Survivors(NamedTuple):
     """What of a damaged stretch may be believed. Offsets into the stretch."""
 
     blocks: list[tuple[int, int]]  # [begin, end) of covered bytes, ascending, neighbours joined
-    behind: int | None  # where the last block that is seen to begin does so; None: the stretch does not show it
-    tail: bool  # whether what is behind that, if no check follows, are bytes that no check covers yet
+    edges: list[int]  # where blocks begin, whole or not, as far as the stretch shows it, ascending
+    tail: bool  # whether what is behind the last edge, if no check follows, are bytes that no check covers yet
 
 
 def verified(data: bytes, position: int, nonce: float, offsets: list[int]) -> int:
@@ -84,7 +83,7 @@ def survivors(data: bytes, position: int, nonce: float, offsets: list[int], *, f
                     blocks.append((blocks.pop()[0] if joins else begin, end))
                     break
     tail = not hints or hints[-1] in checks or resembles_check(data[hints[-1] :], position + hints[-1], nonce)
-    return Survivors(blocks, edges[-1] if edges else None, tail)
+    return Survivors(blocks, edges, tail)
 
 
 def base_by_check(data: bytes, nonce: float) -> int | None:
@@ -148,18 +147,30 @@ def believable(tail: bytes, file_offset: int, start: int) -> int:
     """Of a tail that no check covers and that outlived a crash of its machine: the bytes of whole events that are no torn write.
 
     Stores reach the disk a sector at a time in any order, so a sector that is all zeros never arrived. Events count up to the
-    first such sector; an event that reaches into it does not. `file_offset` is where the tail begins in its file, `start` as in
-    `whole_events`.
+    first such sector; an event that reaches into it does not. (The writer covers at once what has a sector of zeros in itself, so
+    only the last bytes of the last event can be taken for ones that did not arrive.) `file_offset` is where the tail begins in its
+    file, `start` as in `whole_events`.
     """
-    limit = len(tail)
+    return whole_events(tail[: _arrived(tail, file_offset)], start)
+
+
+def torn_block(data: bytes, file_offset: int, start: int) -> int:
+    """Of a block whose check does not fit after a crash of its machine, what was written before its last sync, as `believable`
+    says; 0 unless it breaks off where a sector, or the rest of one, is still zeros: other damage leaves no such trace."""
+    arrived = _arrived(data, file_offset)
+    whole = whole_events(data[:arrived], 0)
+    rest = data[whole : whole + SECTOR - (file_offset + whole) % SECTOR]
+    torn = arrived < len(data) or (whole < len(data) and not any(rest))
+    return whole_events(data[:whole], start) if torn else 0
+
+
+def _arrived(data: bytes, file_offset: int) -> int:
+    """The bytes before the first sector that is all zeros."""
     sector = -(-file_offset // SECTOR) * SECTOR
-    while sector < file_offset + len(tail):
-        begin = sector - file_offset
-        if not any(tail[begin : begin + SECTOR]):
-            limit = begin
-            break
-        sector += SECTOR
-    return whole_events(tail[:limit], start)
+    for begin in range(sector - file_offset, len(data), SECTOR):
+        if not any(data[begin : begin + SECTOR]):
+            return begin
+    return len(data)
 
 
 def whole_events(data: bytes, start: int) -> int:

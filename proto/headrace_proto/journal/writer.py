@@ -22,7 +22,6 @@ import os
 import sys
 from _thread import allocate_lock
 from collections.abc import Mapping
-from contextlib import suppress
 from math import isfinite
 from struct import unpack_from
 from types import CodeType
@@ -49,10 +48,10 @@ from headrace_proto.events import (
 )
 from headrace_proto.home import Home
 from headrace_proto.journal import forks, reentry
-from headrace_proto.journal.layout import SourceFacts, segment_name
+from headrace_proto.journal.layout import SECTOR, SourceFacts, segment_name
 from headrace_proto.journal.refusal import point_refusal, row_refusal
 from headrace_proto.journal.segment import NoRoom, sync_file, sync_names
-from headrace_proto.journal.tape import FirstEvents, Tape
+from headrace_proto.journal.tape import ZEROS, FirstEvents, Tape
 from headrace_proto.journal.vocabulary import Vocabulary
 from headrace_proto.limits import EVENT_BYTES_MAX, TRACEBACK_BYTES_MAX
 from headrace_proto.warning import warn
@@ -183,9 +182,11 @@ class JournalWriter(Tape):
             else:
                 self._lose(len(keys), "step not finite")
                 return
-            self._at = at
+            first, self._at = self._at, at
             self._committed[0] = at
             layout.at = at
+            if layout.width >= SECTOR and ZEROS in self._map[first:at]:
+                self._cover()
         except NoRoom:
             self._lose(len(keys), self._drop_reason)
         except Exception as error:
@@ -300,8 +301,7 @@ class JournalWriter(Tape):
         try:
             if self.closed or self._pid != os.getpid():
                 return
-            with suppress(NoRoom):  # without one, a crash costs what `verify.believable` cannot tell
-                self._check_early()
+            self._cover()
             number, older, self._unsynced = self._segment.number, self._unsynced, []
         finally:
             self._release()
