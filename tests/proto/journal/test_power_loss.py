@@ -116,14 +116,6 @@ def test_what_was_synced_survives_a_power_loss_and_what_was_not_is_never_shown_w
             continue
         reading.assert_true(whole)
         assert reading.end >= trainer.synced
-        print(
-            "lost",
-            reading.lost,
-            "synced",
-            trainer.synced,
-            trainer.how,
-            whole[trainer.synced - 60 : trainer.synced].hex(),
-        )
         assert all(first >= trainer.sure for first, _ in reading.lost)
         assert not reading.obstacle
         assert reading.gone
