@@ -47,7 +47,7 @@ def read_facts(path: str) -> SpoolFacts | None:
 
         with open(path + COMPANION_SUFFIX, encoding="utf-8", opener=open_plain) as file:
             facts = SpoolFacts(**json.loads(file.read(_FACTS_MAX)))
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return None
     sound = type(facts.size) is int and facts.size >= 0 and type(facts.sha256) is str and type(facts.copied) is bool
     return facts if sound else None

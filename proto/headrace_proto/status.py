@@ -66,5 +66,5 @@ def read_status(path: str) -> Status | None:
             return None
         sources = {name: SourceStatus(**fields) for name, fields in data["sources"].items()}
         return Status(str(data["id"]), int(data["agent"]), float(data["written_at"]), sources)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError):
         return None

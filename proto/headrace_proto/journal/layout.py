@@ -52,6 +52,8 @@ from headrace_proto.limits import CHECKS_MAX, HEADER_BYTES
 
 MAGIC: Final = b"HRJRNL\r\n"
 UNSET: Final = (1 << 64) - 1
+POSITION_MAX: Final = 1 << 62
+"""No journal gets as far; what says so is damaged. A frame has the same limit."""
 BASE_AT: Final = 24
 COMMITTED_AT: Final = 32
 CLOSED_AT: Final = 40

@@ -23,6 +23,7 @@ from headrace_proto.journal.layout import (
     DEATH_NAME,
     LIVE,
     LOCK_NAME,
+    POSITION_MAX,
     UNLOCKED_NAME,
     UNSET,
     Header,
@@ -111,7 +112,7 @@ class _File:
             return
         self._live = page
         base, committed, closed = LIVE.unpack(page)
-        if self.base == UNSET and base < 1 << 62:
+        if self.base == UNSET and base < POSITION_MAX:
             self.base = self.end = base if self.head.number else 0
         if self.in_use and HEADER_BYTES <= committed <= _SEGMENT_MAX:
             self.said = self.base + committed - HEADER_BYTES
@@ -135,6 +136,8 @@ class _File:
 
     def ends_as_closed(self) -> bool:
         """Whether the last event is a CLOSED one, covered by its check: a bit that flipped must not end a journal."""
+        if not self.in_use:
+            return False
         first = max(self.base, self.end - _BLOCK_MAX - CHECK_WIDTH)
         data = self.read(first, self.end)
         offsets = [check - first for check in self.checks(self.end) if check >= first]

@@ -25,7 +25,7 @@ from headrace_proto.events import (
     TAG_U64,
     Kind,
 )
-from headrace_proto.journal.layout import SECTOR
+from headrace_proto.journal.layout import POSITION_MAX, SECTOR
 
 _BEGINNINGS_MAX: Final = 4
 """Places tried as the beginning of one block: an index that lies on purpose cannot make a reader try thousands."""
@@ -92,7 +92,7 @@ def base_by_check(data: bytes, nonce: float) -> int | None:
     while 0 <= offset <= len(data) - CHECK_WIDTH:
         position = int(CHECK.unpack_from(data, offset)[5])
         crc = _check_at(data, offset, position - offset, nonce)
-        if crc is not None and crc == crc32(data[:offset]) and position >= offset:
+        if crc is not None and crc == crc32(data[:offset]) and offset <= position < POSITION_MAX:
             return position - offset
         offset = data.find(CHECK_TAG, offset + 1)
     return None

@@ -36,6 +36,10 @@ class Record(BaseModel):
 _Record = TypeVar("_Record", bound=Record)
 
 
+FAULT_CHARACTERS_MAX: Final = 2_000
+"""Of what pydantic says about a damaged document: it says something about every item."""
+
+
 def at_us(time_us: int) -> datetime:
     """Microseconds since 1970 as a document's time."""
     return _EPOCH + timedelta(microseconds=time_us)
@@ -58,7 +62,7 @@ def parse(kind: type[_Record], data: bytes, what: str) -> _Record:
     try:
         return kind.model_validate(fields)
     except ValidationError as error:
-        raise Corrupt(f"{what} is damaged: {error}") from error
+        raise Corrupt(f"{what} is damaged: {str(error)[:FAULT_CHARACTERS_MAX]}") from error
 
 
 class Last(Record):

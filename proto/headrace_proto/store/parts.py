@@ -169,22 +169,37 @@ def _regrouped(tables: Iterable[pa.Table], sizes: Sequence[int]) -> Iterator[pa.
 @contextmanager
 def opened(store: Store, path: str) -> Iterator[tuple[pq.ParquetFile, ChannelRows]]:
     """A part and its channels. Raises `FormatUnknown` or `Corrupt`."""
-    with store.open(path) as file:
-        try:
-            part = pq.ParquetFile(
-                file,
-                read_dictionary=["channel"],
-                pre_buffer=False,
-                buffer_size=READ_BYTES,
-                page_checksum_verification=True,
-            )
-        except pa.ArrowInvalid as error:
-            raise Corrupt(f"{path} is no Parquet file: {error}") from error
+    with store.open(path) as file, _damage_told(path):
+        part = pq.ParquetFile(
+            file,
+            read_dictionary=["channel"],
+            pre_buffer=False,
+            buffer_size=READ_BYTES,
+            page_checksum_verification=True,
+        )
         with part:
             facts = part.metadata.metadata or {}
             if facts.get(_FORMAT_KEY) != PART_FORMAT.encode():
                 raise FormatUnknown(f"{path} has format {facts.get(_FORMAT_KEY)!r}; this release knows {PART_FORMAT}")
-            yield part, [(name, rows) for name, rows in json.loads(facts[_CHANNELS_KEY])]
+            yield part, [(str(name), int(rows)) for name, rows in json.loads(facts[_CHANNELS_KEY])]
+
+
+@contextmanager
+def _damage_told(path: str) -> Iterator[None]:
+    """Says what Arrow and json say about bytes that are no part, wherever reading meets them, in one word.
+
+    A store that does not answer is another matter: its errors are `OSError`s with a number, Arrow's are without one.
+    """
+    try:
+        yield
+    except (Corrupt, FormatUnknown):
+        raise
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise Corrupt(f"{path} is damaged: {error}") from error
+    except (pa.ArrowException, ValueError, TypeError, KeyError, RecursionError) as error:
+        raise Corrupt(f"{path} is damaged: {error}") from error
 
 
 def read(store: Store, kind: PartKind, paths: Iterable[str], channels: Collection[str] | None = None) -> pa.Table:
