@@ -9,6 +9,7 @@ from time import time_ns
 from typing import TYPE_CHECKING, Any, Final
 
 from headrace.live.handle import Handle, reported
+from headrace.live.stamps import stamp_ns
 from headrace.spool import NO_ROOM, SpoolFull
 from headrace_proto import names
 from headrace_proto.errors import ArtifactNotFound, InvalidName, InvalidValue
@@ -129,7 +130,7 @@ class Files(Handle):
                 f"{name!r} is too large to copy (HEADRACE_COPY_MAX) and was hard-linked: until wait('stored') replace the file "
                 "if need be, but do not rewrite it in place"
             )
-        target.event(Kind.ARTIFACT, time_ns(), name, kept.payload, {**facts, "copied": kept.copied})
+        target.event(Kind.ARTIFACT, stamp_ns(), name, kept.payload, {**facts, "copied": kept.copied})
         if facts["kind"] == "artifact":
             self._known.artifacts[name] = None
 

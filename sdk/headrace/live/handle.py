@@ -6,6 +6,7 @@ from functools import wraps
 from time import time_ns
 from typing import TYPE_CHECKING, Any, Concatenate, Final, NamedTuple, ParamSpec, TypeVar
 
+from headrace.live.stamps import stamp_ns
 from headrace.spool import Spool
 from headrace_proto.errors import ExperimentStopped
 from headrace_proto.events import ChannelType, Kind
@@ -80,7 +81,7 @@ class Handle:
 
     def _event(self, kind: Kind, *fields: Any) -> None:
         """Log an event of now."""
-        self._writer.event(kind, time_ns(), *fields)
+        self._writer.event(kind, stamp_ns(), *fields)
 
     def _log_line(self, channel: str, line: str) -> None:
         """Log a captured line, whose bytes may be anything."""

@@ -189,7 +189,8 @@ class Series(Handle):
     @reported
     def reset_log(self, name: str) -> None:
         """Hide everything that was logged to the channel up to now, by whichever process; it may be logged to anew."""
-        self._event(Kind.RESET, names.channel_name(name))
+        # by the very clock of the points that it hides: under a stamp it could hide later ones, when that was set back
+        self._writer.event(Kind.RESET, time_ns(), names.channel_name(name))
         self._known.others.pop(name, None)
         self._writer.forget(name)
 
