@@ -8,45 +8,34 @@ offset counts 1 ms after it was first seen: on machines that reorder stores the 
 from __future__ import annotations
 
 import os
-import stat
 from bisect import bisect_right
-from contextlib import suppress
 from typing import Final
 
 from headrace_proto.errors import Corrupt, FormatUnknown
 from headrace_proto.events import CHECK_WIDTH
 from headrace_proto.journal import lock, machine
+from headrace_proto.journal.file import BLOCK_MAX, SEGMENT_MAX, SegmentFile
 from headrace_proto.journal.layout import (
     BASE_AT,
-    CHECKS,
-    CHECKS_AT,
     DEATH_NAME,
     LIVE,
     LOCK_NAME,
-    POSITION_MAX,
     UNLOCKED_NAME,
-    UNSET,
     Header,
     NeverArrived,
-    SegmentHead,
-    decode_head,
-    segment_name,
     segment_numbers,
 )
 from headrace_proto.journal.segment import sync_names
 from headrace_proto.journal.verify import (
     Damage,
-    base_by_check,
     believable,
-    closes,
     is_check,
-    resembles_check,
     survivors,
     torn_block,
     verified,
     whole_events,
 )
-from headrace_proto.limits import BATCH_RAW_MAX, CHECK_BYTES, EVENT_BYTES_MAX, HEADER_BYTES, SEGMENT_RESERVE
+from headrace_proto.limits import BATCH_RAW_MAX, EVENT_BYTES_MAX, SEGMENT_RESERVE
 
 SETTLE_NS: Final = 1_000_000
 """A committed offset counts this long after it was first seen."""
@@ -54,152 +43,8 @@ PATIENCE_NS: Final = 2_000_000_000
 """Damage counts, and a resting writer may be dead, only after this long."""
 PULSE_AT: Final = BASE_AT
 PULSE_BYTES: Final = LIVE.size
-_BLOCK_MAX: Final = CHECK_BYTES + EVENT_BYTES_MAX + CHECK_WIDTH
-_SEGMENT_MAX: Final = 64 * 1024 * 1024
 _ROLL_ROOM: Final = EVENT_BYTES_MAX + SEGMENT_RESERVE
 """A segment with more room than this is followed by no other, unless its index is full; that is so behind a quarter of it."""
-_LAST_CHECKS: Final = 4
-"""Of the index, looked at for the journal's end: the last one may be damaged itself."""
-
-
-class _File:
-    """One segment file. `end` is the position behind its last committed event; `said` is what its header said last, true or not.
-
-    Its descriptor is opened when it is needed and may be closed in between: a backlog of gigabytes is hundreds of segments.
-    """
-
-    __slots__ = ("_descriptor", "_live", "_path", "base", "closed", "end", "head", "said", "size", "synced")
-
-    def __init__(self, folder: str, number: int) -> None:
-        self._path = os.path.join(folder, segment_name(number))
-        self._descriptor: int | None = None
-        self._live = b""  # as last read: an idle journal is looked at ten times a second
-        try:
-            facts = os.fstat(self.descriptor)
-            if not stat.S_ISREG(facts.st_mode) or facts.st_size > _SEGMENT_MAX:
-                raise Corrupt(f"segment {number} of {folder} is no plain file of a segment's size")
-            self.head: SegmentHead = decode_head(os.pread(self.descriptor, HEADER_BYTES, 0))
-            if self.head.number != number:
-                raise Corrupt(f"segment {number} of {folder} says that it is number {self.head.number}")
-        except BaseException:
-            self.close()
-            raise
-        self.size = facts.st_size
-        self.base = UNSET
-        self.end = self.said = self.synced = 0
-        self.closed = False
-        self.refresh()
-        self._find_end()
-
-    @property
-    def descriptor(self) -> int:
-        if self._descriptor is None:
-            self._descriptor = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-        return self._descriptor
-
-    @property
-    def in_use(self) -> bool:
-        return self.base != UNSET
-
-    @property
-    def pulse(self) -> tuple[int, bytes]:
-        return self.descriptor, self._live
-
-    def refresh(self) -> None:
-        """Read again what changes; a value that cannot be true changes nothing."""
-        page = os.pread(self.descriptor, LIVE.size, BASE_AT)
-        if page == self._live or len(page) < LIVE.size:
-            return
-        self._live = page
-        base, committed, closed = LIVE.unpack(page)
-        if self.base == UNSET and base < POSITION_MAX:
-            self.base = self.end = base if self.head.number else 0
-        if self.in_use and HEADER_BYTES <= committed <= _SEGMENT_MAX:
-            self.said = self.base + committed - HEADER_BYTES
-            self.end = max(self.end, self.said if committed <= self.size else 0)
-        self.closed = self.closed or closed == 1
-
-    def _find_end(self) -> None:
-        """Go at least as far as the last check that stands where the index says: the committed word has no checksum."""
-        if not self.in_use:
-            return
-        nonce = self.head.facts.nonce
-        for check in reversed(self.checks(self.base + self.size - HEADER_BYTES)[-_LAST_CHECKS:]):
-            if is_check(self.read(check, check + CHECK_WIDTH), check, nonce):
-                self.end = max(self.end, check + CHECK_WIDTH)
-                return
-
-    def begins_block(self, position: int, nonce: float) -> bool:
-        """Whether a block begins at the position: behind a check, or what damage left of one, or with the segment."""
-        check = position - CHECK_WIDTH
-        return position == self.base or resembles_check(self.read(check, position), check, nonce)
-
-    def ends_as_closed(self) -> bool:
-        """Whether the last event is a CLOSED one, covered by its check: a bit that flipped must not end a journal."""
-        if not self.in_use:
-            return False
-        first = max(self.base, self.end - _BLOCK_MAX - CHECK_WIDTH)
-        data = self.read(first, self.end)
-        offsets = [check - first for check in self.checks(self.end) if check >= first]
-        left = survivors(data, first, self.head.facts.nonce, offsets, from_start=first == self.base)
-        return bool(left.blocks) and left.blocks[-1][1] == len(data) and closes(data, left.blocks[-1][0])
-
-    def find_base(self, nonce: float) -> bool:
-        """Take the base that the first whole block says, if there is one: the word in the header has no checksum of its own."""
-        base = base_by_check(os.pread(self.descriptor, _BLOCK_MAX, HEADER_BYTES), nonce)
-        if base is not None and self.in_use:
-            self.move_base(base)
-        return base is not None
-
-    def move_base(self, base: int) -> None:
-        """Stand at another base than the header's word says."""
-        self.base, self.end = base, base + self.end - self.base
-
-    def offset(self, position: int) -> int:
-        """The file offset of a position."""
-        return position - self.base + HEADER_BYTES
-
-    def checks(self, end: int) -> list[int]:
-        """The positions where check events should stand, by the index: ascending, and below `end`."""
-        page = os.pread(self.descriptor, CHECKS.size, CHECKS_AT)
-        if len(page) < CHECKS.size:
-            return []
-        positions: list[int] = []
-        for offset in CHECKS.unpack(page):
-            position = self.base + offset - HEADER_BYTES
-            if offset == 0 or position + CHECK_WIDTH > end:
-                break
-            if position >= (positions[-1] if positions else self.base):
-                positions.append(position)
-        return positions
-
-    def read(self, first: int, end: int) -> bytes:
-        return os.pread(self.descriptor, end - first, self.offset(first))
-
-    def sync(self) -> None:
-        """Bring the file to the disk, if it has grown since the last time. Through a descriptor of its own: another thread may
-        close ours, or delete the file because the store has it."""
-        end = self.end
-        if self.synced == end:
-            return
-        with suppress(FileNotFoundError):
-            descriptor = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-            try:
-                os.fdatasync(descriptor)
-            finally:
-                os.close(descriptor)
-        self.synced = end
-
-    def unlink(self) -> None:
-        self.close()
-        with suppress(FileNotFoundError):  # another agent, which should not be there, was first
-            os.unlink(self._path)
-
-    def close(self) -> None:
-        """Give the descriptor back; it is opened again when it is needed."""
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
 
 
 class JournalReader:
@@ -213,11 +58,11 @@ class JournalReader:
         numbers = segment_numbers(folder)
         if not numbers:
             raise Corrupt(f"the journal {folder} has no segment")
-        self._files: list[_File] = [_File(folder, numbers[0])]
+        self._files: list[SegmentFile] = [SegmentFile(folder, numbers[0])]
         self.header: Final[Header] = self._files[0].head.facts
         if numbers[0]:
             self._files[0].find_base(self.header.nonce)
-        self._ahead: _File | None = None
+        self._ahead: SegmentFile | None = None
         self.obstacle = ""  # why the journal cannot be read further than `end`
         self._reading = self._files[0]
         self._seen: list[tuple[int, int]] = []  # (position, when first seen), of the last few committed positions
@@ -283,7 +128,7 @@ class JournalReader:
             newest.close()
             if following.base != newest.end:
                 newest.end = self._joined(newest, following)
-            if not newest.end <= following.base <= newest.base + _SEGMENT_MAX:
+            if not newest.end <= following.base <= newest.base + SEGMENT_MAX:
                 self.obstacle = (
                     f"segment {following.head.number} begins before the one before it ends, or long after it"
                 )
@@ -291,7 +136,7 @@ class JournalReader:
             self._files.append(following)
             self._ahead = None
 
-    def _joined(self, newest: _File, following: _File) -> int:
+    def _joined(self, newest: SegmentFile, following: SegmentFile) -> int:
         """Where `newest` ends, when its committed word and the base behind it differ: one of the two was damaged.
 
         The first check of the one says which. Before there is any, a finished segment ends with one where its word says; but not
@@ -306,7 +151,7 @@ class JournalReader:
             return newest.said
         return newest.end
 
-    def _following(self, newest: _File) -> _File | None:
+    def _following(self, newest: SegmentFile) -> SegmentFile | None:
         """The segment after `newest`, once it is in use. Until then it is kept open: the writer makes it ahead of its need.
 
         One that cannot be read is an `obstacle`: what lies before it is handed out, and the journal is never over.
@@ -315,7 +160,7 @@ class JournalReader:
             if newest.closed or newest.offset(newest.end) < min(newest.size // 4, newest.size - _ROLL_ROOM):
                 return None
             try:
-                self._ahead = _File(self.folder, newest.head.number + 1)
+                self._ahead = SegmentFile(self.folder, newest.head.number + 1)
             except FileNotFoundError:
                 return None
             except (Corrupt, FormatUnknown) as error:
@@ -389,7 +234,7 @@ class JournalReader:
         of another host that is 'not yet' for ever (it may be half copied, or shared with a writer that lives), until a person
         declares its writer dead: what is called lost is not read again.
         """
-        found = self._read(position, max(bytes_max, _BLOCK_MAX))
+        found = self._read(position, max(bytes_max, BLOCK_MAX))
         if not isinstance(found, Damage):
             self._suspect = None
             return found
@@ -423,17 +268,19 @@ class JournalReader:
         checks = file.checks(end)
         covered = bisect_right(checks, position - CHECK_WIDTH)  # checks that end at or before `position`
         start = checks[covered - 1] + CHECK_WIDTH if covered else file.base
-        if position - start < _BLOCK_MAX:  # else the index does not tell where its block begins
+        if position - start < BLOCK_MAX:  # else the index does not tell where its block begins
             data = self._believed(file, start, position, end, checks[covered:], bytes_max)
             if data:
                 return data
         return self._survived(file, position, end, checks, bytes_max)
 
-    def _believed(self, file: _File, start: int, position: int, end: int, checks: list[int], bytes_max: int) -> bytes:
+    def _believed(
+        self, file: SegmentFile, start: int, position: int, end: int, checks: list[int], bytes_max: int
+    ) -> bytes:
         """The bytes from `position` on that the checks of the index, or their writer's boot, vouch for. `start` begins a block."""
         wanted = [check for check in checks if check + CHECK_WIDTH - position <= bytes_max] or checks[:1]
         stop = wanted[-1] + CHECK_WIDTH if wanted else start
-        if len(wanted) == len(checks) and end - stop < _BLOCK_MAX and end - position <= bytes_max:
+        if len(wanted) == len(checks) and end - stop < BLOCK_MAX and end - position <= bytes_max:
             stop = end
         if stop - position > bytes_max:  # the index has a hole
             return b""
@@ -446,9 +293,11 @@ class JournalReader:
             good += self._tail_believed(data[good:], file.offset(last), at)
         return data[position - start : good]
 
-    def _survived(self, file: _File, position: int, end: int, checks: list[int], bytes_max: int) -> bytes | Damage:
+    def _survived(
+        self, file: SegmentFile, position: int, end: int, checks: list[int], bytes_max: int
+    ) -> bytes | Damage:
         """What is left at `position`, where the index leads no further: whole blocks, found by their own checks."""
-        lowest = max(file.base, position - _BLOCK_MAX - CHECK_WIDTH)
+        lowest = max(file.base, position - BLOCK_MAX - CHECK_WIDTH)
         highest = min(end, position + bytes_max)
         data = file.read(lowest, highest)
         at = position - lowest
@@ -462,7 +311,7 @@ class JournalReader:
                 following = begin
                 break
         edge = left.edges[bisect_right(left.edges, at) - 1] if left.edges and left.edges[0] <= at else None
-        if edge is not None and following - edge <= _BLOCK_MAX and not self._is_of_this_boot():
+        if edge is not None and following - edge <= BLOCK_MAX and not self._is_of_this_boot():
             torn = torn_block(data[edge:following], file.offset(lowest) + edge, at - edge)
             if edge + torn > at:
                 return data[at : edge + torn]
@@ -472,7 +321,7 @@ class JournalReader:
             return Damage(position, lowest + left.edges[-1], "a check does not fit its bytes")
         if highest < end:
             return Damage(position, highest, "no check covers it")
-        if edge is None or not left.tail or len(data) - edge > _BLOCK_MAX:
+        if edge is None or not left.tail or len(data) - edge > BLOCK_MAX:
             return Damage(position, end, "no check covers it")
         good = edge + self._tail_believed(data[edge:], file.offset(lowest) + edge, at - edge)
         return data[at:good] if good > at else Damage(position, end, "torn by a crash")
