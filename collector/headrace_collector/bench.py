@@ -179,9 +179,8 @@ class Bench:
         return self._chain.dead(source)
 
     def is_over(self, source: str) -> bool:
-        """Whether the store has all that a source will ever log: it is closed, or its writer is gone."""
-        record = self._chain.document.sources.get(source)
-        return self.dead(source) or (record is not None and record.state != "open")
+        """Whether the store has all that a source will ever log: it is closed, or its writer is gone, and no gap may be filled."""
+        return self._chain.over(source) and self.missing(source) < 0
 
     def is_system(self, source: str) -> bool:
         """Whether a source is an agent that samples hardware."""

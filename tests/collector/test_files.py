@@ -10,7 +10,7 @@ import pytest
 from headrace.service.nats_server import NatsServer
 from headrace_collector import files
 from headrace_proto import subjects
-from headrace_proto.frame import FrameKind
+from headrace_proto.frame import SOURCE_GONE, FrameKind
 from headrace_proto.limits import CHUNK_BYTES, PIECE_BYTES
 from headrace_proto.messages import UNNAMED, Rewind
 from headrace_proto.store import layout
@@ -99,6 +99,26 @@ async def test_file_that_no_event_names_is_given_up_when_its_writer_is_gone(
         await broker.emptied(subjects.FILES_STREAM)
         await until(lambda: not uploads(store, source), "its pieces are gone")
     assert document(store, source.experiment).artifacts == {}
+
+
+async def test_file_whose_event_may_still_come_is_kept(nats_server: NatsServer, store: str) -> None:
+    """A gap that was closed because its node was away may be filled by it: what the event there names has its bytes by then."""
+    source = Source()
+    source.log("loss", 10)
+    first = source.end
+    file = source.artifact("model.bin", SMALL)
+    end = source.end
+    source.close()
+    gone = source.frame(first, end, FrameKind.LOST, reason=SOURCE_GONE)
+    async with Broker.connected(nats_server.url) as broker, collecting(nats_server.url, store):
+        await broker.send([source.frame(0, first), gone, source.frame(end, source.end)])
+        await broker.stored(source)
+        await broker.send(source.chunks(file, SMALL))
+        await until(lambda: uploads(store, source), "its bytes are in the store")
+        await broker.send([source.frame(first, end)])
+        assert (await broker.file_done(source, file)).done
+        await broker.emptied(subjects.FILES_STREAM)
+    assert stored_file(store, source, "model.bin").read_bytes() == SMALL
 
 
 async def test_missing_chunk_is_asked_for(nats_server: NatsServer, store: str) -> None:

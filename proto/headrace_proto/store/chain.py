@@ -181,6 +181,13 @@ class Chain:
         state = self._state(source)
         return state.dead_at is not None and state.dead_at >= state.position
 
+    def over(self, source: str) -> bool:
+        """Whether a source has ended where its watermark stands: it said so, or its writer was observed dead."""
+        commit, side = self._head
+        if commit and source in commit.document.sources:
+            return commit.document.sources[source].state != "open"
+        return source in side.sources
+
     def lost(self, source: str) -> tuple[LostRange, ...]:
         """The ranges below the watermark that the store does not have, and takes when they come."""
         commit, side = self._head
