@@ -69,6 +69,9 @@ def reasons(agent: Agent) -> str:
     return " ".join(agent.check().facts["reasons"])
 
 
+# -- Fault 22: data is kept; the refusal is told with its remedy; asked ever more slowly, and mended without a restart --
+
+
 async def test_a_wrong_key_is_said_once_and_its_correction_needs_no_restart(
     home: Home, guarded: Guarded, serve: Serve, caplog: pytest.LogCaptureFixture
 ) -> None:

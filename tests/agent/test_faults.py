@@ -43,6 +43,9 @@ def retries(agent: Agent) -> float:
     )
 
 
+# -- Fault 13: the collector drops what lies below the watermark -----------------------------------------------------
+
+
 async def test_eaten_acknowledgements_are_made_up_for(home: Home, nats_server: NatsServer, serve: Serve) -> None:
     """Batches that landed unheard are sent again; the far end sees every byte once."""
     async with FarEnd(nats_server.url) as far, Proxy(nats_server.url) as proxy:
@@ -74,6 +77,9 @@ async def test_a_link_that_breaks_again_and_again_loses_nothing(
             await until(lambda: far.watermark(writer.source) == writer.position, "all bytes arrived")
             assert points_of(far.bytes[writer.source]) == list(range(5 * MANY // 2))
         writer.close(Outcome.SUCCEEDED)
+
+
+# -- Fault 24: given up within 10 s; what landed after all is stored once --------------------------------------------
 
 
 async def test_a_half_open_link_is_given_up(
@@ -119,6 +125,9 @@ async def test_what_a_stopped_broker_took_after_all_is_stored_once(
         writer.close(Outcome.SUCCEEDED)
 
 
+# -- Fault 2: it goes on from the store's watermark; what was sent twice is stored once ------------------------------
+
+
 async def test_an_agent_killed_in_the_middle_goes_on_where_the_store_is(
     home: Home, nats_server: NatsServer, tmp_path: Path
 ) -> None:
@@ -145,6 +154,9 @@ def _sent(proxy: Proxy, enough: int) -> bool:
 
 def _beyond(far: FarEnd, source: str, position: int) -> bool:
     return far.watermark(source) > position
+
+
+# -- What the broker and its streams may do --------------------------------------------------------------------------
 
 
 async def test_a_broker_killed_and_started_again_loses_nothing(
@@ -224,6 +236,9 @@ async def test_a_broker_with_a_small_max_payload_gets_small_batches(
         await until(lambda: far.watermark(writer.source) == writer.position, "all bytes arrived")
         assert max(frame.end - frame.first for frame in far.frames) <= 200_000
         writer.close(Outcome.SUCCEEDED)
+
+
+# -- Questions, and what silence is answered with --------------------------------------------------------------------
 
 
 async def test_a_collector_may_ask_for_a_source_again(home: Home, nats_server: NatsServer, serve: Serve) -> None:

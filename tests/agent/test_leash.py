@@ -56,6 +56,9 @@ def test_a_stop_lets_go() -> None:
     assert not led.look(1 << 40, 0.0)
 
 
+# -- Fault 9: journals grow up to the quota; then what is new overtakes the backlog ----------------------------------
+
+
 async def test_what_is_new_overtakes_a_backlog_that_waits_for_the_store(
     home: Home, nats_server: NatsServer, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:

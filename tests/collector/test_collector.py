@@ -371,6 +371,8 @@ class TestQuarantine:
 
 
 class TestBroker:
+    # -- Fault 10: nothing lost, nothing twice -----------------------------------------------------------------------
+
     async def test_broker_that_restarts_loses_nothing(self, start_nats: Callable[..., NatsServer], store: str) -> None:
         """A broker killed and started again between frames: all is stored once."""
         server, source = start_nats(), logged(200)

@@ -43,6 +43,9 @@ async def killed(url: str, store: str, moment: str, pattern: str) -> None:
         assert await child.wait() == -signal.SIGKILL
 
 
+# -- Fault 15: nobody names the parts; they are swept; the batches come again ----------------------------------------
+
+
 @pytest.mark.parametrize("name", MOMENTS)
 async def test_killed_collector_loses_and_doubles_nothing(nats_server: NatsServer, store: str, name: str) -> None:
     """A collector killed at any moment of a commit leaves a store that the next one completes, each point once."""
@@ -83,6 +86,9 @@ def outage(store: str, monkeypatch: pytest.MonkeyPatch) -> Outage:
     monkeypatch.setattr(collector_module, "open_store", lambda url: faulty)
     monkeypatch.setattr(worker, "RETRY_S_MAX", 0.2)
     return faulty
+
+
+# -- A store that is out of order ------------------------------------------------------------------------------------
 
 
 async def test_outage_of_the_store_leaves_everything_in_the_stream(

@@ -222,6 +222,9 @@ def deliveries(draw: st.DrawFn) -> list[tuple[int, int]]:
     return draw(st.lists(st.sampled_from(pool), max_size=40))
 
 
+# -- Fault 14: the same store for any delivery -----------------------------------------------------------------------
+
+
 @settings(max_examples=200, deadline=None)
 @given(deliveries(), cuts(), st.data())
 def test_any_delivery_is_stored_exactly_once(

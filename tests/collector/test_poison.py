@@ -44,6 +44,9 @@ class Mistake:
         return self._apply(head, side, place, batches, *rest)
 
 
+# -- Fault 19: kept in quarantine with a reason; a lost range passes it in the same commit; the rest goes on ---------
+
+
 async def test_batch_that_cannot_be_applied_passes_as_lost_and_stops_nobody(
     nats_server: NatsServer, store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,6 +28,9 @@ async def serves(collector: Collector) -> None:
     await until(lambda: len(held(collector)) == PARTITIONS, "the collector serves", TIMEOUT_S)
 
 
+# -- Fault 12: noticed by evidence, sent again from the journals; zombies leave the stream ---------------------------
+
+
 async def test_acknowledged_messages_that_come_back_leave_the_stream_again(
     start_nats: Callable[..., NatsServer], store: str
 ) -> None:

@@ -78,6 +78,9 @@ async def test_killed_collector_s_share_is_taken_over(nats_server: NatsServer, s
         assert points(store, source.experiment) == sorted(source.points)
 
 
+# -- Fault 16: the commit lets one win; the other steps back, says so and does no harm -------------------------------
+
+
 async def test_paused_collector_loses_its_share_and_does_no_harm(nats_server: NatsServer, store: str) -> None:
     """A collector that is stopped for longer than its leases, and goes on, stores nothing twice and gets a share again."""
     sources = [logged() for _ in range(6)]
@@ -118,6 +121,9 @@ async def test_competitors_store_everything_once(start_nats: Callable[..., NatsS
     ids = {document(store, source.experiment, PROJECT).id for source in sources}
     assert len(ids) == len(sources)
     assert all(number.startswith("DIG-") for number in ids)
+
+
+# -- Leases ----------------------------------------------------------------------------------------------------------
 
 
 async def test_leases_survive_a_broker_that_restarts(start_nats: Callable[..., NatsServer], store: str) -> None:

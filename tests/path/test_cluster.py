@@ -18,6 +18,9 @@ MEANWHILE = 5_000
 """Calls of each trainer while a server is away."""
 
 
+# -- Fault 11: a stall, no loss, no duplicate ------------------------------------------------------------------------
+
+
 @pytest.mark.timeout(300)
 def test_leaders_that_are_killed_under_load_lose_and_double_nothing(tmp_path: Path) -> None:
     """The leader of the events' stream dies by SIGKILL again and again while programs log; all goes on, and the store is exact."""

@@ -199,6 +199,9 @@ def outside(store: Path, allowed: Iterable[str]) -> list[str]:
 Given = tuple[str, Path, subprocess.Popen[bytes], Path]
 
 
+# -- Fault 21: no name leads out of its experiment; bombs and floods stay within 64 MiB ------------------------------
+
+
 async def test_no_name_leads_out_of_its_experiment(collector: Given) -> None:
     """Paths of artifacts, source files, spooled files, channels, texts and images: every name is refused or stays inside."""
     async with collecting(collector) as run:

@@ -22,6 +22,9 @@ def project(home: Home, store: str) -> hr.Project:
     return hr.init("vision/digits", home=home.root, store=store, direct=True)
 
 
+# -- Fault 6: order is by position; the last word holds; every point is there ----------------------------------------
+
+
 @pytest.mark.parametrize("jump_ns", [-YEAR_NS, YEAR_NS])
 def test_after_the_clock_was_set_by_a_year_the_last_word_holds_and_every_point_is_there(
     create: Callable[..., hr.Experiment], monkeypatch: pytest.MonkeyPatch, jump_ns: int

@@ -92,6 +92,9 @@ def test_a_process_that_ends_while_its_threads_log_keeps_what_had_returned(
     assert lock.holder(os.path.join(home.journal(owner.header.source), LOCK_NAME)) is None
 
 
+# -- Fault 8: each process is a source; all of it once, in order; the agent's memory and descriptors are bounded -----
+
+
 def test_64_processes_with_4_threads_each_log_to_one_experiment(run_script: Run, home: Home) -> None:
     """Each process is a source; each thread's points are all there, once, in order."""
     done = run_script(
@@ -116,6 +119,9 @@ def test_64_processes_with_4_threads_each_log_to_one_experiment(run_script: Run,
             named[name] += 1
             assert worker.series(name) == [(float(i), float(i)) for i in range(100)]
     assert named == Counter({f"{process}/{t}": 1 for process in range(64) for t in range(4)})
+
+
+# -- Workers ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])

@@ -73,6 +73,9 @@ async def test_broker_and_client_with_certificates_believe_each_other(
     await client.close()
 
 
+# -- Fault 23: refused, the file named, nothing sent; never plain instead --------------------------------------------
+
+
 async def test_broker_of_an_unknown_authority_is_refused(
     start_nats: Starts, authority: Authority, stranger: Authority
 ) -> None:

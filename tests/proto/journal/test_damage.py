@@ -50,6 +50,9 @@ def points(raw: bytes) -> list[tuple[float, int, float]]:
 EXPECTED = [(float(i), i, i * 0.5) for i in range(POINTS)]
 
 
+# -- Fault 4: its 4 KiB block is lost and kept aside; no wrong event, everything else there --------------------------
+
+
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(bit=st.integers(0, 8 * POINTS * 34 - 1))
 def test_a_flipped_bit_costs_its_block_and_never_shows_a_wrong_event(
@@ -73,6 +76,9 @@ def test_a_flipped_bit_costs_its_block_and_never_shows_a_wrong_event(
     assert len(found) >= POINTS - (CHECK_BYTES + 2 * CHECK_WIDTH) // 34 - 1
 
 
+# -- Fault 3: a prefix of whole events is read; the rest is not yet there, or lost and said --------------------------
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(size=st.integers(HEADER_BYTES, HEADER_BYTES + POINTS * 34))
 def test_a_segment_cut_anywhere_gives_a_prefix(tmp_path_factory: pytest.TempPathFactory, size: int) -> None:
@@ -87,6 +93,9 @@ def test_a_segment_cut_anywhere_gives_a_prefix(tmp_path_factory: pytest.TempPath
     found = points(raw)
     assert found == EXPECTED[: len(found)]
     assert sum(d.end - d.first for d in damages) + len(raw) == writer.position
+
+
+# -- What a reader believes ------------------------------------------------------------------------------------------
 
 
 def test_a_lying_index_costs_nothing(tmp_path: Path) -> None:
@@ -184,6 +193,9 @@ def test_after_a_crash_a_page_that_never_arrived_is_lost_and_said(tmp_path: Path
     assert sum(damage.end - damage.first for damage in damages) == writer.position - len(raw) <= 2 * CHECK_BYTES + 68
     reader.close()
     writer.abandon()
+
+
+# -- What a reader refuses, trims and bounds -------------------------------------------------------------------------
 
 
 def test_a_stranger_in_the_folder_is_refused(tmp_path: Path) -> None:

@@ -50,6 +50,9 @@ def home(tmp_path: Path) -> Home:
     return Home(tmp_path / "home")
 
 
+# -- Fault 1: every returned call is there; at most one torn tail ----------------------------------------------------
+
+
 def test_every_returned_call_survives_sigkill(home: Home, tmp_path: Path, kind: str) -> None:
     """Killed at full speed at a random moment, twelve times: each event whose call had returned is read back, once, in order."""
     counter = tmp_path / "counter"
@@ -95,6 +98,9 @@ def check_family(home: Home, writer: JournalWriter, parent_points: int) -> None:
         opened = events_of(home, child)[0][2]
         assert opened["role"] == "worker"
         assert opened["parent"] == writer.source
+
+
+# -- Fault 7: the child is a source of its own; the parent's bytes stay as they were ---------------------------------
 
 
 def test_a_forked_child_becomes_a_source_of_its_own(home: Home) -> None:
@@ -205,6 +211,9 @@ def test_a_closed_parent_stays_closed_in_its_children(home: Home) -> None:
     assert sources(home) == [writer.source]
 
 
+# -- Signals, and what must never reach training ---------------------------------------------------------------------
+
+
 def test_a_signal_handler_that_logs_never_deadlocks_nor_interleaves(home: Home) -> None:
     """Handlers that interrupt a call log to a second source; every event of both is whole, none is missing."""
     writer = JournalWriter(home, "a/b", EXPERIMENT)
@@ -279,6 +288,9 @@ def test_warnings_as_errors_do_not_reach_training(home: Home, capsys: pytest.Cap
     writer.close(Outcome.SUCCEEDED)
     assert "gap" in capsys.readouterr().err
     assert issubclass(TelemetryWarning, UserWarning)
+
+
+# -- Who lives -------------------------------------------------------------------------------------------------------
 
 
 def test_the_lock_says_whether_the_writer_lives(home: Home, kind: str) -> None:

@@ -174,6 +174,9 @@ def test_a_journal_rolls_over_many_segments(home: Home) -> None:
     assert points_of(home, writer.source) == [(float(i), i * 0.5) for i in range(count)]
 
 
+# -- Fault 20: refused at the call by its name and size; a small broker gets small batches ---------------------------
+
+
 def test_an_oversize_event_is_refused(home: Home) -> None:
     """An event over EVENT_BYTES_MAX raises at the call; one just below is kept."""
     writer = open_writer(home)
@@ -184,6 +187,9 @@ def test_an_oversize_event_is_refused(home: Home) -> None:
         writer.event(Kind.FACTS, 1, {"x": object()})
     writer.close(Outcome.SUCCEEDED)
     assert [len(e[3]) for e in events_of(home, writer.source) if e[0] == Kind.PROPERTY] == [EVENT_BYTES_MAX - 32]
+
+
+# -- A source's life -------------------------------------------------------------------------------------------------
 
 
 def test_after_close_a_call_says_so(home: Home) -> None:
@@ -238,6 +244,9 @@ def test_threads_log_whole_events_in_one_sequence(home: Home) -> None:
     assert len(names) == 8
 
 
+# -- Fault 5: calls return; what is dropped is counted and stored as a gap; logging goes on when there is room -------
+
+
 def test_a_quota_that_is_used_up_drops_counts_and_recovers(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     """While the marker exists no segment is opened; what is dropped is in a GAP once there is room again."""
     monkeypatch.setattr("headrace_proto.journal.tape.RETRY_S", 0.0)
@@ -273,6 +282,9 @@ def test_a_full_disk_still_holds_the_closing_record(home: Home) -> None:
     settle(reader)
     assert reader.closed
     reader.close()
+
+
+# -- The home --------------------------------------------------------------------------------------------------------
 
 
 def test_a_home_that_cannot_be_written_is_refused_with_a_remedy(tmp_path: Path) -> None:

@@ -115,6 +115,9 @@ def expected(*ranges: range) -> list[tuple[float, float]]:
     return [(float(i), i * 0.5) for one in ranges for i in one]
 
 
+# -- Fault 25: it is written, not mapped, with the same promises; each host has its part and its agent ---------------
+
+
 @pytest.mark.parametrize("what", [errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.ESTALE], ids=errno.errorcode.get)
 @pytest.mark.parametrize("where", ["bytes", "word"])
 def test_a_failed_write_drops_its_event_and_nothing_else(home: Home, disk: Disk, what: int, where: str) -> None:

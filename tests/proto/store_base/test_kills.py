@@ -75,6 +75,9 @@ print(json.dumps(report))
 '''
 
 
+# -- Fault 18: all of an object or nothing of it is under its name ---------------------------------------------------
+
+
 @pytest.mark.parametrize("deed", ["create", "put", "put_stream", "delete"])
 def test_a_writer_killed_at_any_call_leaves_all_or_nothing(tmp_path: Path, deed: str) -> None:
     """SIGKILL before and after each system call of a write: under the name is the old object or the new one, or none where

@@ -46,6 +46,9 @@ def _whole(store: Store) -> None:
                 assert store.size(f"{chain.folder}/{part.path}") == part.bytes
 
 
+# -- Fault 17: the same content as without faults; nothing is acknowledged before it is stored -----------------------
+
+
 @pytest.mark.parametrize("seed", range(40))
 def test_what_is_stored_does_not_depend_on_what_failed(seed: int, untroubled: dict[str, object]) -> None:
     """Requests and answers lost, late creates, torn bodies, stale listings, slow answers, deaths, rivals: every point once, no
