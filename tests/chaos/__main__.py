@@ -50,6 +50,8 @@ def main() -> int:
 
     report = Chaos(folder, plan, tell).run()
     console.print(table(report))
+    if report.heal_s > HEAL_S_MAX:
+        report.findings.say(f"healing took {report.heal_s:.1f} s after the last fault, more than {HEAL_S_MAX:g} s")
     for sentence in report.findings.sentences:
         console.print(f"WRONG: {sentence}", highlight=False, style="red")
     if report.findings.sentences:
@@ -71,6 +73,7 @@ def table(report: Report) -> Table:
         "calls that returned": report.returned,
         "events stored": report.findings.stored,
         "dropped and counted, by plan": report.findings.dropped,
+        "lost with a damaged block": report.findings.damaged,
         "lost": report.findings.lost,
         "duplicated": report.findings.duplicated,
         **report.figures,

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tests.chaos import payload
+from tests.chaos.damage import LOST_BYTES_MAX, LOST_CALLS_MAX
 from tests.chaos.payload import Call
 from tests.path.stack import document, experiments, parts_of
 
@@ -45,6 +46,10 @@ class Testimony(Protocol):
     def killed(self) -> bool:
         """Whether it died by SIGKILL, and did not end by itself."""
 
+    @property
+    def damage(self) -> int | None:
+        """The position of the one byte of its journal that was damaged, if one was."""
+
 
 class Findings:
     """What is wrong, in sentences, and how much of each kind."""
@@ -55,6 +60,8 @@ class Findings:
         self.dropped = 0
         """Calls that were to be dropped, and counted."""
         self.lost = 0
+        self.damaged = 0
+        """Calls that lay in the block of a damaged byte."""
         self.duplicated = 0
         self.lost_of: dict[int, Ints] = {}
 
@@ -261,7 +268,9 @@ def _judge_source(producer: Testimony, seen: _Seen, findings: Findings) -> None:
     calls = np.arange(returned)
     findings.dropped += int(np.sum(gaps(calls)))
     lost = np.setdiff1d(calls[~gaps(calls)], once)
-    if len(lost):
+    if producer.damage is not None and len(lost) and lost[-1] - lost[0] < LOST_CALLS_MAX:
+        findings.damaged += len(lost)
+    elif len(lost):
         findings.lost += len(lost)
         findings.lost_of[producer.number] = lost
         findings.say(f"{who}: {len(lost)} of {returned} returned calls are not stored: {ranges(lost)}")
@@ -298,7 +307,7 @@ def _judge_document(experiment: str, facts: dict[str, Any], producers: list[Test
         wanted = "dead" if producer.killed else "succeeded"
         who = f"source {producer.number} of experiment {experiment}"
         findings.expect(record["state"] == wanted, f"{who} is {record['state']}, not {wanted}")
-        findings.expect(not record["lost"], f"{who} has lost ranges that nobody made: {record}")
+        findings.expect(_lost_rightly(record, producer), f"{who} has lost ranges that nobody made: {record}")
         findings.expect(
             record["dropped"] in _allowed_drops(producer),
             f"{who} counts {record['dropped']} drops, not {_allowed_drops(producer)}",
@@ -306,15 +315,26 @@ def _judge_document(experiment: str, facts: dict[str, Any], producers: list[Test
     wanted = "failed" if newest.killed else "succeeded"
     findings.expect(facts["state"] == wanted, f"experiment {experiment} is {facts['state']}, not {wanted}")
     drops = sum(record["dropped"] for record in facts["sources"].values())
+    lost = sum(gap["end"] - gap["first"] for record in facts["sources"].values() for gap in record["lost"])
     wanted_notes = {"gaps": {payload.NOWHERE_REASON: drops}} if drops else {}
+    wanted_notes |= {"lost_bytes": lost} if lost else {}
     notes = {name: what for name, what in facts["notes"].items() if what}
     findings.expect(notes == wanted_notes, f"experiment {experiment} has notes that nothing explains: {notes}")
+
+
+def _lost_rightly(record: dict[str, Any], producer: Testimony) -> bool:
+    """Whether what the document calls lost is the block of the byte that was damaged, and nothing else."""
+    if producer.damage is None or len(record["lost"]) != 1:
+        return producer.damage is None and not record["lost"]
+    (gap,) = record["lost"]
+    return bool(gap["first"] <= producer.damage < gap["end"] <= gap["first"] + LOST_BYTES_MAX)
 
 
 def _allowed_drops(producer: Testimony) -> list[int]:
     """How many drops of a source may be counted: those of the calls that returned, and of one that was interrupted."""
     drops = int(np.sum(gaps(np.arange(producer.returned))))
-    return [drops, drops + 1] if producer.killed and payload.call_of(producer.returned) is Call.NOWHERE else [drops]
+    most = drops + int(producer.killed and payload.call_of(producer.returned) is Call.NOWHERE)
+    return list(range(drops - int(producer.damage is not None), most + 1))  # the damaged block may have held one
 
 
 def missing_objects(folder: Path) -> Iterator[str]:

@@ -24,6 +24,8 @@ class Producer:
         self.key: Final = key
         self.killed = False
         self.paused = False
+        self.damage: int | None = None
+        """The position of a byte of its journal that was flipped before anybody read it."""
         self.log: Final = folder / f"trainer-{number}.log"
         self._board: Final = folder / f"board-{number}"
         self._board.write_bytes(bytes(mmap.PAGESIZE))

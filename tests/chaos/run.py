@@ -19,6 +19,7 @@ from typing import Final, NamedTuple, cast
 from headrace_proto import subjects
 from tests.chaos.account import account_for, left_in_streams
 from tests.chaos.bucket import Bucket
+from tests.chaos.damage import flip_a_byte
 from tests.chaos.figures import Counters
 from tests.chaos.links import Links
 from tests.chaos.oracle import PROJECT, Findings, judge
@@ -26,12 +27,14 @@ from tests.chaos.producers import Producer
 from tests.chaos.schedule import AGENT, BROKER, COLLECTORS, KILLS, LINKS, STORE, TRAINERS, Fault, schedule
 from tests.faults.broker import roll_back, wipe
 from tests.faults.http_proxy import HttpFault
-from tests.path.stack import Stack
+from tests.path.stack import Stack, journal_ends
 from tests.waiting import wait_until
 
 LOOK_S: Final = 0.25
 REMOTE_INTERVAL_S: Final = 1.0
 TOLD_STALL_S: Final = 5.0
+SETTLED_BYTES: Final = 64 * 1024
+"""A journal's beginning, where its channels are defined, is left alone: what they cost to lose is not counted in calls."""
 DRAIN_S: Final = 120.0
 FRESH_EVENTS: Final = 1_000
 STREAMS: Final = (subjects.EVENTS_STREAM, subjects.FILES_STREAM, subjects.MARKS_STREAM, subjects.LEASES_STREAM)
@@ -85,6 +88,7 @@ class Chaos:
         self._order = count()
         self._faults: Counter[str] = Counter()
         self._stopped: set[str] = set()
+        self._busy: set[str] = set()  # who is in the middle of a fault
         self._commits: dict[str, tuple[str, float]] = {}
         self._stall_s = 0.0
         self._looked_s = 0.0
@@ -155,9 +159,16 @@ class Chaos:
         link = "link of " if fault.what in ("cut", "deaf", "silent") else ""
         self._faults[f"{link}{group}: {fault.what}"] += 1
         self._tell(f"{link}{fault.target}: {fault.what}, for {fault.for_s:.1f} s")
+        self._busy.add(fault.target)
         make = self._faulty_link if link else self._faulty_store if fault.target == STORE else self._faulty_process
         end = make(fault)
-        self._at(until_s, end)  # by plan, whatever is late: the next fault of this part counts on its end
+        self._at(
+            until_s, partial(self._end, fault.target, end)
+        )  # by plan, whatever is late: the next fault of this part counts on its end
+
+    def _end(self, target: str, end: Callable[[], None]) -> None:
+        end()
+        self._busy.discard(target)
 
     def _faulty_link(self, fault: Fault) -> Callable[[], None]:
         if fault.what == "cut":
@@ -187,7 +198,24 @@ class Chaos:
             self._counters[target].look()
             self._stack.kill(target)
             self._counters[target].died()
+            if fault.what == "damage":
+                return partial(self._damage, journal_ends(self._stack.home))
         return lambda: self._start(target)
+
+    def _damage(self, ends: dict[str, int]) -> None:
+        """The agent was dead since the journals had these `ends`: kill a trainer, and flip a byte of what it wrote since then."""
+        for slot in sorted(set(TRAINERS) - self._busy):
+            producer = self._working[slot]
+            first = ends.get((producer.names or {}).get("source", ""), 0)
+            if first > SETTLED_BYTES:
+                producer.kill()
+                source = (producer.names or {})["source"]
+                end = journal_ends(self._stack.home)[source]
+                producer.damage = flip_a_byte(self._stack.home, source, first, end, self._dice)
+                self._tell(f"{slot} is killed, and the byte at {producer.damage} of its journal flips")
+                self._start(slot)
+                break
+        self._start(AGENT)
 
     def _lose(self, what: str) -> None:
         """What the broker, which is down, had acknowledged: all of it, or the newest of some streams, events always among them."""
@@ -309,9 +337,9 @@ class Chaos:
         spools = [path for path in Path(home.spools).rglob("*") if path.is_file()]
         findings.expect(not spools, f"spooled files are left on the node: {spools[:5]}")
         damaged = Path(home.root) / "damaged"
-        findings.expect(
-            not damaged.exists() or not any(damaged.iterdir()), "bytes of journals were set aside as damaged"
-        )
+        set_aside = sorted(path.name.partition("-")[0] for path in damaged.iterdir()) if damaged.exists() else []
+        wanted = sorted((one.names or {})["source"] for one in self._producers if one.damage is not None)
+        findings.expect(set_aside == wanted, f"bytes of {set_aside} were set aside as damaged, not of {wanted}")
 
 
 def _newest_commit(store: Path, experiment: str) -> str:

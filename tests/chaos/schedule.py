@@ -40,6 +40,9 @@ KINDS: Final = (
     Kind("finish", TRAINERS, 1, 0.0, 0.5),
     Kind("kill", (AGENT,), 4, 0.0, 2.0),
     Kind("stop", (AGENT,), 1, 0.1, 4.0),
+    Kind(
+        "damage", (AGENT,), 1, 0.8, 2.0
+    ),  # and while it is dead, one of its trainers dies, and a byte of that journal flips
     Kind("kill", COLLECTORS, 6, 0.0, 3.0),
     Kind(
         "stop", COLLECTORS, 3, 0.1, 6.0
@@ -66,7 +69,7 @@ LOSSY_EACH: Final = 8
 FINALE_S: Final = 2.0
 ROUNDING_S: Final = 0.01
 """Times are told in milliseconds: a part's next fault comes that much after its last."""
-KILLS: Final = frozenset({"kill", "lose newest", "lose all"})
+KILLS: Final = frozenset({"kill", "damage", "lose newest", "lose all"})
 
 
 def schedule(seed: int, seconds: float, mean_s: float, *, lossy: bool = False, remote: bool = False) -> list[Fault]:

@@ -27,6 +27,7 @@ class Told(NamedTuple):
     key: str = "run"
     returned: int = CALLS
     killed: bool = False
+    damage: int | None = None
 
 
 class Stored:
@@ -138,7 +139,7 @@ def test_it_finds_a_wrong_state_and_a_gap(stored: Stored) -> None:
     facts = stored.facts
     (record,) = facts["sources"].values()
     record["lost"] = [{"first": 1, "end": 2, "reason": "made up"}]
-    facts["notes"]["lost_bytes"] = 1
+    facts["notes"]["lost_bytes"] = 2
     stored.rewrite({**facts, "state": "failed"})
     text = "\n".join(stored.judged().sentences)
     assert "lost ranges that nobody made" in text
@@ -153,3 +154,15 @@ def test_it_finds_a_drop_that_is_not_counted(stored: Stored) -> None:
     record["dropped"] = DROPS - 1
     stored.rewrite(facts)
     assert any(f"counts {DROPS - 1} drops" in sentence for sentence in stored.judged().sentences)
+
+
+def test_it_finds_a_lost_range_that_is_not_where_the_damage_was(stored: Stored) -> None:
+    """The block of the damaged byte may be missing, and no other."""
+    facts = stored.facts
+    (record,) = facts["sources"].values()
+    record["lost"] = [{"first": 10_000, "end": 14_000, "reason": "damaged"}]
+    facts["notes"]["lost_bytes"] = 4_000
+    stored.rewrite(facts)
+    assert stored.judged(Told(damage=12_000)).sentences == []
+    for elsewhere in (9_999, 14_000, None):
+        assert any("lost ranges that nobody made" in said for said in stored.judged(Told(damage=elsewhere)).sentences)
