@@ -126,10 +126,12 @@ class Gathering:
         due = ((source, intake.rewind_due(now)) for source, intake in self._intakes.items())
         return [RewindWanted(self._sites[source], source, position) for source, position in due if position is not None]
 
-    def gaps(self, now_ns: int, patience_s: float, source: str = "") -> list[Gap]:
+    def gaps(self, now_ns: int, now: float, patience_s: float, source: str = "") -> list[Gap]:
         """What has been missing for longer than `patience_s`, of one source or of all."""
         found = (
-            (name, intake.gap(now_ns, patience_s)) for name, intake in self._intakes.items() if source in ("", name)
+            (name, intake.gap(now_ns, now, patience_s))
+            for name, intake in self._intakes.items()
+            if source in ("", name)
         )
         return [Gap(name, *gap) for name, gap in found if gap is not None]
 

@@ -33,6 +33,9 @@ REWIND_PAUSE_S: Final = 5.0
 GAP_PATIENCE_S: Final = 24 * 3600.0
 """A gap that nobody has filled for so long is given up, by the age of what waits above it in the stream: the node and its journal
 are gone, or away for longer than anyone should wait. What comes after all is stored all the same."""
+GAP_WATCHED_PART: Final = 1 / 144
+"""Of that time this process must have waited itself, by a clock that nobody sets: 10 minutes of 24 hours. A host's clock that jumps
+ahead makes everything in the stream a day old at once."""
 FRAME_OVERHEAD: Final = 1024
 """Bytes that a held message costs besides its data: many tiny frames must not hide from the bounds."""
 
@@ -45,6 +48,7 @@ class Arrival(NamedTuple):
     site: str  # where its source's marks go
     size: int  # bytes that it holds in memory
     at_ns: int  # when the stream took it, by the broker's clock
+    came_s: float  # when it came here, by any monotonic clock
 
 
 class Standing(NamedTuple):
@@ -184,11 +188,16 @@ class SourceIntake:
             self._gap_since = None  # nothing here proves that anything is missing: once is enough
         return self.expected
 
-    def gap(self, now_ns: int, patience_s: float) -> tuple[int, int] | None:
-        """The range that is missing below what has waited in the stream for longer than `patience_s`."""
-        if not self._above or now_ns - min(waiting.arrival.at_ns for waiting in self._above) < patience_s * 1e9:
-            return None
-        return self.expected, self._above[0].first
+    def gap(self, now_ns: int, now: float, patience_s: float) -> tuple[int, int] | None:
+        """The range that is missing below what has waited in the stream for `patience_s`, and here for a part of that.
+
+        `now_ns` is this host's time, `now` that of the arrivals' monotonic clock.
+        """
+        for _, _, _, arrival in self._above:
+            aged = now_ns - arrival.at_ns >= patience_s * 1e9
+            if aged and now - arrival.came_s >= patience_s * GAP_WATCHED_PART:
+                return self.expected, self._above[0].first
+        return None
 
     @property
     def waiting_above(self) -> int:

@@ -178,7 +178,9 @@ class Partition:
             self._set_aside(message, address, str(error))
             return
         at_ns = int(message.metadata.timestamp.timestamp() * 1e9)
-        arrival = Arrival(frame, message.reply, address.site, len(message.data) + FRAME_OVERHEAD, at_ns)
+        arrival = Arrival(
+            frame, message.reply, address.site, len(message.data) + FRAME_OVERHEAD, at_ns, time.monotonic()
+        )
         self._worker(frame.project, frame.experiment).offer(arrival)
         self._workshop.weigh()
 

@@ -108,21 +108,21 @@ class Worker:
 
     def close_gaps(self, patience_s: float, source: str = "") -> list[Gap]:
         """Give up what has been missing for longer than that: the next commit says that it is lost, and stores what waits."""
-        now_ns = time.time_ns()
+        now_ns, now = time.time_ns(), time.monotonic()
         closed: list[Gap] = []
-        while gaps := [gap for gap in self._gathering.gaps(now_ns, patience_s, source) if gap not in closed]:
+        while gaps := [gap for gap in self._gathering.gaps(now_ns, now, patience_s, source) if gap not in closed]:
             if not self._placing:
                 break
             for gap in gaps:  # the lowest of each source; then those above them
-                self._give_up(gap, now_ns)
+                self._give_up(gap, now_ns, now)
             closed += gaps
         return closed
 
-    def _give_up(self, gap: Gap, now_ns: int) -> None:
+    def _give_up(self, gap: Gap, now_ns: int, now: float) -> None:
         _LOG.error("nobody has what is missing: it is given up", extra=gap._asdict())
         self._workshop.metrics.gaps_closed.inc()
         frame = Frame(FrameKind.LOST, self._bench.project, self._bench.experiment, *gap, b"", reason=SOURCE_GONE)
-        self._place(Arrival(frame, "", self._gathering.site(gap.source), FRAME_OVERHEAD, now_ns))
+        self._place(Arrival(frame, "", self._gathering.site(gap.source), FRAME_OVERHEAD, now_ns, now))
 
     def has_stored(self, gaps: Iterable[Gap]) -> bool:
         """Whether the store has, or has given up, everything below the ends of `gaps`."""

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from headrace_collector.intake import (
     ABOVE_BYTES_MAX,
+    GAP_WATCHED_PART,
     REORDER_S,
     REWIND_PAUSE_S,
     SOURCE_ABOVE_BYTES_MAX,
@@ -28,7 +29,7 @@ _numbers = count()
 
 def arrival(first: int, end: int, kind: FrameKind = FrameKind.EVENTS, size: int = 100) -> Arrival:
     frame = Frame(kind, "team/project", EXPERIMENT, SOURCE, first, end)
-    return Arrival(frame, reply=f"reply-{next(_numbers)}", site="local", size=size, at_ns=0)
+    return Arrival(frame, reply=f"reply-{next(_numbers)}", site="local", size=size, at_ns=0, came_s=0.0)
 
 
 class Desk:
@@ -181,6 +182,19 @@ class TestGaps:
         desk.offer(arrival(20, 30))
         desk.offer(arrival(0, 20))
         assert desk.intake.rewind_due(desk.now + 100) is None
+
+    def test_clock_that_jumps_ahead_gives_no_gap_up(self) -> None:
+        """However old a message is by this host's clock: its gap has to be watched here for a while as well, from when it came."""
+        desk, patience_s = Desk(), 24 * 3600.0
+        watched_s = patience_s * GAP_WATCHED_PART
+        came = arrival(20, 30)._replace(came_s=desk.now)
+        desk.offer(came)
+        jumped_ns = came.at_ns + 10 * int(patience_s * 1e9)
+        assert desk.intake.gap(jumped_ns, desk.now + watched_s - 1, patience_s) is None
+        assert desk.intake.gap(jumped_ns, desk.now + watched_s, patience_s) == (0, 20)
+        desk.answered += desk.intake.rebase(Standing(5), desk.now + watched_s)
+        assert desk.intake.gap(jumped_ns, desk.now + watched_s, patience_s) == (5, 20)
+        assert desk.intake.gap(came.at_ns, desk.now + 10 * patience_s, patience_s) is None
 
     def test_above_gap_overflow_is_dropped_and_asked_for(self) -> None:
         """Beyond its bound a source's early batches are dropped, and asked for at once: the journal has them."""

@@ -43,7 +43,7 @@ def test_commit_of_many_sources_is_bounded_and_fair() -> None:
     sources = [random_id() for _ in range(200)]
     for source in sources:
         frame = Frame(FrameKind.EVENTS, "team/digits", "e" * 32, source, 0, BATCH_RAW_TARGET)
-        assert gathering.offer(Arrival(frame, source, "hall", 100, 0), 0.0) is Verdict.HELD
+        assert gathering.offer(Arrival(frame, source, "hall", 100, 0, 0.0), 0.0) is Verdict.HELD
     given: list[str] = []
     while taken := gathering.take(16 * MIB):
         assert sum(arrival.frame.raw_size for arrivals in taken.values() for arrival in arrivals) <= 16 * MIB
