@@ -18,7 +18,7 @@ from typing import Final
 from headrace_agent.budget import Budget
 from headrace_agent.patience import CURIOSITY_S, PATIENCE_S, Patience
 from headrace_agent.window import Flight, Window
-from headrace_proto.journal import Header, JournalReader
+from headrace_proto.journal import Header, JournalReader, machine
 from headrace_proto.limits import BATCH_RAW_TARGET
 from headrace_proto.messages import Mark
 
@@ -54,6 +54,8 @@ class Source:
         self.id: Final = reader.header.source
         self.phase: Final = hash(self.id)  # spreads what is done now and then over the sources
         self.folder: Final = reader.folder
+        # A machine has booted since it was written: its end may be lost with the power although the store has it.
+        self.outlived: Final = reader.header.boot_id != machine.boot_id()
         self.reader: JournalReader | None = reader
         self.mark = mark
         self.kept: Mark | None = None  # the mark that this agent has brought to the disk
@@ -80,7 +82,7 @@ class Source:
     @property
     def over(self) -> bool:
         """Whether nothing will follow, and the store knows that and has it all."""
-        if self.end == 0:
+        if self.end == 0 and not (self.outlived and self.stored):
             return self.death is not Death.UNPROVEN  # killed before its first event: there is nothing to store
         said = self.closed or (self.death is not Death.UNPROVEN and self._death_known)
         return said and self.stored >= self.end and not len(self.window)
@@ -132,15 +134,18 @@ class Source:
 
     @property
     def owes_death(self) -> bool:
-        """Whether the store is to be told now that the writer is gone: behind all that it wrote."""
+        """Whether the store is to be told now that the writer is gone: behind all that it wrote, be it stored only."""
         proven = self.death is Death.PROVEN and not self.closed and not self._death_known
-        return proven and 0 < self.end <= self.window.cut
+        end = max(self.end, self.stored)
+        return proven and 0 < end <= self.window.cut
 
     @property
     def _death_known(self) -> bool:
-        """Whether the store has said that the writer is gone and wrote no more than this; or that it went on elsewhere: then this
-        is a copy that ends in the middle."""
-        return self.stored > self.end or (self.mark is not None and self.mark.dead and self.stored >= self.end)
+        """Whether the store has said that the writer is gone and wrote no more than it has; or that it went on elsewhere: then
+        this is a copy that ends in the middle."""
+        if self.mark is not None and self.mark.dead and self.stored >= self.end:
+            return True
+        return self.stored > self.end and not self.outlived
 
     def was_cut(self, first: int, end: int, data: bytes, now_ns: int, label: str = "") -> None:
         """[first, end) has become a frame."""
@@ -184,7 +189,7 @@ class Source:
         self.batch_age_ns = max(BATCH_AGE_NS, int(mark.interval_s * 1e8))
         if went_back or wanted:
             self.rewind(mark.position)  # which may lie below all that is left: the difference is given up
-        elif mark.position > self.window.cut and mark.position <= self.end:
+        elif mark.position > self.window.cut and (mark.position <= self.end or self.outlived):
             self._skip_to(mark.position)
 
     def _skip_to(self, position: int) -> None:

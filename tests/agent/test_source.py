@@ -232,6 +232,20 @@ def test_a_death_that_the_store_knows_of_need_not_be_told(bench: Bench) -> None:
     assert bench.source.over
 
 
+def test_a_copy_that_ends_before_what_is_stored_tells_no_death(bench: Bench) -> None:
+    """In the boot of its writer nothing is lost with the power: it goes on elsewhere, and may live."""
+    log_points(bench.writer, 10)
+    bench.look()
+    bench.source.death = Death.PROVEN
+    while bench.cut():
+        pass
+    bench.ack_all()
+    bench.mark(bench.source.end + POINT_WIDTH)
+    bench.source.start_again()
+    assert bench.cut() is None
+    assert bench.source.over
+
+
 def test_a_death_that_nobody_confirms_is_told_again(bench: Bench) -> None:
     """Its frame was lost with a broker's disk."""
     log_points(bench.writer, 10)
