@@ -11,11 +11,13 @@ PAUSE_S_MAX: Final = 5.0
 
 
 class Backoff:
-    """A pause that doubles with each failure in a row, jittered so that agents do not return as one."""
+    """A pause that grows with each failure in a row, jittered so that agents do not return as one."""
 
-    def __init__(self, least_s: float = PAUSE_S_MIN, most_s: float = PAUSE_S_MAX) -> None:
+    def __init__(self, least_s: float = PAUSE_S_MIN, most_s: float = PAUSE_S_MAX, growth: float = 2.0) -> None:
+        """The pauses add up to the last one / (`growth` - 1): with a small growth less time is slept away after an outage."""
         self._least_s = least_s
         self._most_s = most_s
+        self._growth = growth
         self._failures = 0
 
     def succeeded(self) -> None:
@@ -24,6 +26,6 @@ class Backoff:
 
     def failed(self) -> float:
         """How long to pause after this failure, in seconds."""
-        pause_s = min(self._least_s * 2.0 ** min(self._failures, 20), self._most_s)
+        pause_s = min(self._least_s * self._growth ** min(self._failures, 100), self._most_s)
         self._failures += 1
         return pause_s * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, hides nothing

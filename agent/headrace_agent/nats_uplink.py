@@ -240,15 +240,30 @@ class NatsUplink:
         return future, f"{self._inbox}.{number}"
 
     async def _on_answer(self, message: Msg) -> None:
-        future = self._answers.get(message.subject.rpartition(".")[2])
+        number = message.subject.rpartition(".")[2]
+        future = self._answers.get(number)
         if future is None or future.done():
             return
         answer = read_answer(message.data, message.headers)
         if isinstance(answer, Receipt):
             self.trouble = ""
             future.set_result(answer)
-        else:
-            future.set_exception(answer)
+            return
+        future.set_exception(answer)
+        if isinstance(answer, NoStream):
+            self._leader_gone(number)
+
+    def _leader_gone(self, number: str) -> None:
+        """Nobody takes messages of a stream: what was sent to it earlier and has no answer went to a leader that died with it.
+
+        Waiting on, a shipper would begin again ANSWER_S_MAX after the death, long after the next election.
+        """
+        stream = _prefix(self._sent_to[number])
+        for earlier, future in list(self._answers.items()):  # in the order of sending
+            if earlier == number:
+                return
+            if _prefix(self._sent_to[earlier]) == stream:
+                _fail(future, Unknown("the stream lost its leader before an answer came"))
 
 
 def read_answer(data: bytes, headers: dict[str, str] | None) -> Receipt | UplinkError:
@@ -269,6 +284,11 @@ def _error(code: int, detail: int, text: str) -> UplinkError:
     if detail in _TOO_LARGE_CODES:
         return TooLarge(text)
     return Full(text) if code == _UNAVAILABLE else Refused(f"{text} ({code}, {detail})")
+
+
+def _prefix(subject: str) -> str:
+    """What all subjects of one stream begin with."""
+    return ".".join(subject.split(".", 2)[:2])
 
 
 def _fail(future: asyncio.Future[Receipt], error: UplinkError) -> None:

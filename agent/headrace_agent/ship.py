@@ -24,6 +24,8 @@ from headrace_agent.turns import Turns
 from headrace_agent.uplink import NotConnected, NotPermitted, Receipt, TooLarge, Uplink, UplinkError
 from headrace_agent.window import Flight, State
 
+OUTAGE_GROWTH: Final = 1.15
+"""A sixth of an outage at most is slept away after its end: an election takes 4 to 9 s, and twice the pause each time lost 2 s."""
 log = logging.getLogger(__name__)
 
 
@@ -41,7 +43,7 @@ class Shipper:
         self._turns: Turns[Lane] = Turns()
         self._without_room: set[Lane] = set()
         self._wake = asyncio.Event()
-        self._backoff = Backoff()
+        self._backoff = Backoff(growth=OUTAGE_GROWTH)
         self._patience = Backoff(1.0, 60.0)  # with who does not let us publish: rights do not come by asking
         self._resume_s = 0.0
         self._sequence = 0
@@ -165,11 +167,10 @@ class Shipper:
             lane.window.rewind(lane.window.acked)
         else:
             lane.window.failed(flight)
-        if isinstance(error, NotPermitted):
-            if time.monotonic() >= self._resume_s:  # all that was in flight is refused together, and counts once
-                self._resume_s = time.monotonic() + self._patience.failed()
-        elif not isinstance(error, NotConnected):
-            self._resume_s = time.monotonic() + self._backoff.failed()
+        now_s = time.monotonic()
+        if now_s >= self._resume_s and not isinstance(error, NotConnected):  # what fails together counts once
+            backoff = self._patience if isinstance(error, NotPermitted) else self._backoff
+            self._resume_s = now_s + backoff.failed()
         if reason != self._said:
             self._said = reason
             log.warning("%s did not take a frame, which is sent again: %s", self.stream, error)

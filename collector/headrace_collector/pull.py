@@ -78,15 +78,22 @@ class Pull:
         """Pull for ever. Raises `ConsumerGone`."""
         subscription = await self._client.subscribe(f"{self._inbox}.*", cb=self._on_answer)
         silent = 0
+        check: asyncio.Task[None] | None = None
         try:
             while True:
                 await room.wait()
                 silent = 0 if await self._pull_once() else silent + 1
+                if check is not None and check.done():
+                    check.result()
+                    check = None
                 if self._fault or silent >= 2:
-                    await self._check()
+                    self._doubt()
+                    check = check or asyncio.create_task(self._check())
                     stay_cancelled()
                     await asyncio.sleep(_GRACE_S)
         finally:
+            if check is not None:
+                check.cancel()
             if not self._client.is_closed:
                 await subscription.unsubscribe()
 
@@ -131,11 +138,14 @@ class Pull:
             self._ended = True
         self._heard.set()
 
-    async def _check(self) -> None:
-        """Find out what a fault means. Raises `ConsumerGone` for all that may mean a broker, or a stream, that came back."""
+    def _doubt(self) -> None:
+        """Raises `ConsumerGone` for all that may mean a broker, or a stream, that came back."""
         _LOG.debug("a pull failed", extra={"consumer": self._consumer.name, "fault": self._fault or "silence"})
         if not self._consumer.replicated and (not self._fault or self._fault.startswith(_NOBODY)):
             raise ConsumerGone(f"{self._consumer.name}: {self._fault or 'silence'}")
+
+    async def _check(self) -> None:
+        """Find out what a fault means, while pulls go on: a new leader answers those first. Raises `ConsumerGone`."""
         with contextlib.suppress(*TRANSIENT):  # no leader yet
             async with asyncio.timeout(CHECK_S):
                 await verify(self._js, self._consumer, self.newest)

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from nats.aio.msg import Msg
 
 from headrace.service import broker
 from headrace.service.broker import ensure_streams
@@ -18,6 +19,7 @@ from headrace.service.nats_server import NatsServer
 from headrace_agent.agent import Agent
 from headrace_agent.nats_uplink import NatsUplink
 from headrace_agent.settings import AgentSettings
+from headrace_agent.uplink import NoStream, Receipt, Unknown
 from headrace_proto import subjects
 from headrace_proto.events import ChannelType, Kind, Outcome
 from headrace_proto.home import Home
@@ -280,6 +282,44 @@ async def test_a_mark_said_while_the_link_was_down_is_recalled_from_the_stream(n
     running.cancel()
     with suppress(asyncio.CancelledError):
         await running
+
+
+async def _outcome(answer: asyncio.Future[Receipt]) -> BaseException | None:
+    """What became of a message within a moment."""
+    await asyncio.wait([answer], timeout=0.2)
+    return answer.exception() if answer.done() else None
+
+
+async def test_what_a_dead_leader_took_is_not_waited_for(nats_server: NatsServer) -> None:
+    """Once nobody takes messages of a stream, what was sent to it and has no answer fails at once; another stream's waits on."""
+    subject, file = (subject_of("local", "e" * 32, "a" * 32) for subject_of in (subjects.events, subjects.files))
+    uplink = NatsUplink(nats_server.url, name="agent", answer_s_max=3600)
+    running = asyncio.create_task(uplink.run())
+    await uplink.wait_connected()
+    leader = await broker.connect(nats_server.url, name="leader", on_event=lambda text: None)
+    try:
+        taken: list[str] = []
+
+        async def take(message: Msg) -> None:
+            taken.append(message.subject)
+
+        events = await leader.subscribe(f"{subjects.EVENTS_PREFIX}.>", cb=take)
+        await leader.subscribe(f"{subjects.FILES_PREFIX}.>", cb=take)
+        await leader.flush()
+        held, other = await uplink.publish(subject, b"", "1"), await uplink.publish(file, b"", "2")
+        await until(lambda: len(taken) == 2, "both are with their leaders")
+        await events.unsubscribe()
+        while not isinstance(await _outcome(await uplink.publish(subject, b"", "3")), NoStream):
+            pass  # the leader is still leaving
+        assert held.done()
+        assert isinstance(held.exception(), Unknown)
+        assert not other.done()
+        other.cancel()
+    finally:
+        await leader.close()
+        running.cancel()
+        with suppress(asyncio.CancelledError):
+            await running
 
 
 async def test_a_silent_store_is_asked_for_its_word_before_anything_is_sent_again(

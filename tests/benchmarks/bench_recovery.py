@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,7 +20,7 @@ from headrace_proto.messages import Mark
 from tests.benchmarks.rows import Row
 from tests.collector.frames import PROJECT, SITE, Source
 from tests.collector.harness import Broker
-from tests.faults.cluster import Cluster
+from tests.faults.cluster import WAIT_S, Cluster, within
 from tests.path.stack import Stack, Trainer
 
 EXPERIMENTS: Final = 1_000
@@ -51,13 +51,17 @@ async def _recovery(broker: Broker, url: str, folder: str) -> list[Row]:
     committed, stored = [], []
     try:
         async with fleet.logging():
-            await _until(lambda: len(fleet.stored) == EXPERIMENTS, 120)
+            async with within(f"all of {EXPERIMENTS:,} experiments are stored", 2 * WAIT_S):
+                while len(fleet.stored) < EXPERIMENTS:
+                    await asyncio.sleep(0.02)
             for _ in range(KILLS):
                 child.kill()
                 child.wait()
                 killed_s, sent = time.time(), dict(fleet.sent)
                 child = start(url, folder)
-                await _until(lambda sent=sent: any(fleet.stored[name] > end for name, end in sent.items()), 60)  # type: ignore[misc]
+                async with within("a frame that was sent after the kill is stored"):
+                    while not any(fleet.stored[name] > end for name, end in sent.items()):
+                        await asyncio.sleep(0.005)
                 stored.append(time.time() - killed_s)
                 committed.append(_first_commit(folder, killed_s) - killed_s)
                 await asyncio.sleep(5.0)
@@ -156,8 +160,9 @@ async def _sharing(broker: Broker, url: str, folder: str) -> list[Row]:
 async def _shares(broker: Broker, wanted: list[int]) -> float:
     """Waits until living leases are divided so; how long that took."""
     began_s = time.perf_counter()
-    while sorted(await _held(broker)) != wanted:
-        await asyncio.sleep(0.02)
+    async with within(f"the partitions are divided as {wanted}"):
+        while sorted(await _held(broker)) != wanted:
+            await asyncio.sleep(0.02)
     return time.perf_counter() - began_s
 
 
@@ -202,6 +207,10 @@ def _stall(stack: Stack, cluster: Cluster, trainer: Trainer) -> float:
         now_s, count = time.perf_counter(), stack.stored(trainer)
         if count > seen:
             longest_s, changed_s, seen = max(longest_s, now_s - changed_s), now_s, count
+        if now_s - changed_s > WAIT_S:
+            raise AssertionError(
+                f"after {WAIT_S:g} s still nothing new is stored: {count} calls, of {trainer.returned}"
+            )
         time.sleep(0.01)
     victim.start()
     asyncio.run(cluster.whole())
@@ -226,9 +235,3 @@ def running(url: str, folder: str) -> Iterator[subprocess.Popen[bytes]]:
     finally:
         child.kill()
         child.wait()
-
-
-async def _until(condition: Callable[[], bool], limit_s: float) -> None:
-    async with asyncio.timeout(limit_s):
-        while not condition():
-            await asyncio.sleep(0.005)
