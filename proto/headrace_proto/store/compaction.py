@@ -14,7 +14,6 @@ from typing import Final, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from headrace_proto.limits import PARTS_MAX
@@ -76,12 +75,12 @@ def in_order(
     with ExitStack() as stack:
         inputs = [stack.enter_context(parts.opened(store, path)) for path in paths]
         counts: dict[str, int] = {}
-        for _, rows in inputs:
-            for name, count in rows:
+        for part in inputs:
+            for name, count in part.channels:
                 counts[name] = counts.get(name, 0) + count
         channels = sorted(counts.items())
         ranks = {name: rank for rank, (name, _) in enumerate(channels)}
-        cursors = [_Cursor(index, part, rows, ranks, kind) for index, (part, rows) in enumerate(inputs)]
+        cursors = [_Cursor(index, part, ranks, kind) for index, part in enumerate(inputs)]
         yield channels, _merge(cursors, parts.SCHEMAS[kind], list(ranks))
 
 
@@ -97,15 +96,12 @@ class _Key(NamedTuple):
 class _Cursor:
     """One part, read block by block. Its channels are known from its footer, so that their column need not be read."""
 
-    def __init__(
-        self, index: int, part: pq.ParquetFile, rows: parts.ChannelRows, ranks: dict[str, int], kind: PartKind
-    ) -> None:
+    def __init__(self, index: int, part: parts.OpenPart, ranks: dict[str, int], kind: PartKind) -> None:
         self._index = index
-        self._columns = [name for name in parts.SCHEMAS[kind].names if name != "channel"]
-        self._blocks = part.iter_batches(BLOCK_ROWS, columns=self._columns, use_threads=False)
-        self._ranks = np.array([ranks[name] for name, _ in rows], np.int32)
-        self._ends = np.cumsum([count for _, count in rows])
-        self._left = int(self._ends[-1]) if rows else 0
+        self._blocks = part.blocks(BLOCK_ROWS, [name for name in parts.SCHEMAS[kind].names if name != "channel"])
+        self._ranks = np.array([ranks[name] for name, _ in part.channels], np.int32)
+        self._ends = np.cumsum([count for _, count in part.channels])
+        self._left = int(self._ends[-1]) if part.channels else 0
         self._read = 0
         self._block = pa.table({})
         self._rank = np.empty(0, np.int32)

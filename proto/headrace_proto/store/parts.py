@@ -21,7 +21,7 @@ import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import IO, Any, Final, cast
+from typing import IO, Any, BinaryIO, Final, cast
 
 import numpy as np
 import pyarrow as pa
@@ -166,40 +166,124 @@ def _regrouped(tables: Iterable[pa.Table], sizes: Sequence[int]) -> Iterator[pa.
 # -- Reading ------------------------------------------------------------------------------------------------------------
 
 
-@contextmanager
-def opened(store: Store, path: str) -> Iterator[tuple[pq.ParquetFile, ChannelRows]]:
-    """A part and its channels. Raises `FormatUnknown` or `Corrupt`."""
-    with store.open(path) as file, _damage_told(path):
-        part = pq.ParquetFile(
-            file,
-            read_dictionary=["channel"],
-            pre_buffer=False,
-            buffer_size=READ_BYTES,
-            page_checksum_verification=True,
-        )
-        with part:
-            facts = part.metadata.metadata or {}
+class OpenPart:
+    """A part that is being read.
+
+    What Arrow says of bytes that are no part is `Corrupt` or `FormatUnknown`; what the store says when it fails comes out as it is.
+    Arrow hands both on, and only the file knows which it was.
+    """
+
+    def __init__(self, path: str, file: BinaryIO) -> None:
+        self._path = path
+        self._file = _Watched(file)
+        with self._damage_told():
+            self._parquet = pq.ParquetFile(
+                cast("BinaryIO", self._file),
+                read_dictionary=["channel"],
+                pre_buffer=False,
+                buffer_size=READ_BYTES,
+                page_checksum_verification=True,
+            )
+            metadata = self._parquet.metadata
+            facts = metadata.metadata or {}
             if facts.get(_FORMAT_KEY) != PART_FORMAT.encode():
                 raise FormatUnknown(f"{path} has format {facts.get(_FORMAT_KEY)!r}; this release knows {PART_FORMAT}")
-            yield part, [(str(name), int(rows)) for name, rows in json.loads(facts[_CHANNELS_KEY])]
+            self.channels: ChannelRows = [(str(name), int(rows)) for name, rows in json.loads(facts[_CHANNELS_KEY])]
+            self.schema = self._parquet.schema_arrow
+            self.rows: int = metadata.num_rows
+            self.group_rows = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+            if sum(count for _, count in self.channels) != self.rows or any(count < 1 for _, count in self.channels):
+                raise Corrupt(f"{path} is damaged: it has {self.rows} rows, and its list of channels says otherwise")
+
+    def read(self, schema: pa.Schema) -> pa.Table:
+        """All rows, of the columns that `schema` names."""
+        with self._damage_told():
+            return self._parquet.read(columns=schema.names).cast(schema)
+
+    def read_group(self, group: int, schema: pa.Schema) -> pa.Table:
+        """The rows of one row group."""
+        with self._damage_told():
+            return self._parquet.read_row_group(group, columns=schema.names).cast(schema)
+
+    def blocks(self, rows: int, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """All rows, `rows` at a time at most, in bounded memory."""
+        with self._damage_told():
+            batches = self._parquet.iter_batches(rows, columns=list(columns), use_threads=False)
+        while True:
+            with self._damage_told():
+                block = next(batches, None)
+            if block is None:
+                return
+            yield block
+
+    def close(self) -> None:
+        """Let go of what Arrow holds. The file is its opener's."""
+        self._parquet.close()
+
+    @contextmanager
+    def _damage_told(self) -> Iterator[None]:
+        try:
+            yield
+        except (Corrupt, FormatUnknown):
+            raise
+        except (OSError, pa.ArrowException, ValueError, TypeError, KeyError, RecursionError) as error:
+            if self._file.failure is not None:
+                raise self._file.failure from None
+            raise Corrupt(f"{self._path} is damaged: {error}") from error
+
+
+class _Watched:
+    """A file as Arrow reads it, and what its store failed with."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.failure: OSError | None = None
+        self._file = file
+
+    def read(self, size: int = -1) -> bytes:
+        with self._noted():
+            return self._file.read(size)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        with self._noted():
+            return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def writable(self) -> bool:
+        return False
+
+    @property
+    def closed(self) -> bool:
+        return self._file.closed
+
+    def close(self) -> None:
+        """The file is its opener's."""
+
+    @contextmanager
+    def _noted(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self.failure = error
+            raise
 
 
 @contextmanager
-def _damage_told(path: str) -> Iterator[None]:
-    """Says what Arrow and json say about bytes that are no part, wherever reading meets them, in one word.
-
-    A store that does not answer is another matter: its errors are `OSError`s with a number, Arrow's are without one.
-    """
-    try:
-        yield
-    except (Corrupt, FormatUnknown):
-        raise
-    except OSError as error:
-        if error.errno is not None:
-            raise
-        raise Corrupt(f"{path} is damaged: {error}") from error
-    except (pa.ArrowException, ValueError, TypeError, KeyError, RecursionError) as error:
-        raise Corrupt(f"{path} is damaged: {error}") from error
+def opened(store: Store, path: str) -> Iterator[OpenPart]:
+    """A part, to be read from. Raises `FormatUnknown`, `Corrupt`, or `OSError` when the store fails."""
+    with store.open(path) as file:
+        part = OpenPart(path, file)
+        try:
+            yield part
+        finally:
+            part.close()
 
 
 def read(store: Store, kind: PartKind, paths: Iterable[str], channels: Collection[str] | None = None) -> pa.Table:
@@ -216,24 +300,23 @@ def files(store: Store, paths: Iterable[str]) -> set[str]:
     """The files that rows of text or image parts name, from the experiment's folder."""
     found: set[str] = set()
     for path in paths:
-        with opened(store, path) as (part, _):
-            found.update(file for file in part.read(columns=["file"])["file"].to_pylist() if file is not None)
+        with opened(store, path) as part:
+            found.update(file for file in part.read(pa.schema([_FILE]))["file"].to_pylist() if file is not None)
     return found
 
 
 def _read_part(store: Store, kind: PartKind, path: str, channels: Collection[str] | None) -> list[pa.Table]:
-    with opened(store, path) as (part, rows):
-        names = SCHEMAS[kind].names
+    with opened(store, path) as part:
         if channels is None:
-            return [part.read(columns=names).cast(SCHEMAS[kind])]
-        ranges = _wanted_ranges(rows, channels)
+            return [part.read(SCHEMAS[kind])]
+        ranges = _wanted_ranges(part.channels, channels)
         found = []
         first = 0
-        for group in range(part.num_row_groups):
-            end = first + part.metadata.row_group(group).num_rows
+        for group, rows in enumerate(part.group_rows):
+            end = first + rows
             mine = [(max(a, first), min(b, end)) for a, b in ranges if a < end and first < b]
             if mine:
-                table = part.read_row_group(group, columns=names).cast(SCHEMAS[kind])
+                table = part.read_group(group, SCHEMAS[kind])
                 found += [table.slice(a - first, b - a) for a, b in mine]
             first = end
         return found

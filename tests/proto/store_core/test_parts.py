@@ -65,11 +65,10 @@ def test_a_long_channel_has_row_groups_of_its_own(files: Store) -> None:
     long = [("b", float(i), i) for i in range(ROW_GROUP_POINTS)]
     table = _table([*long, ("a", 0.0, 0), ("c", 0.0, 0), ("d", 0.0, 0)])
     (path,) = _written(files, [table])
-    with parts.opened(files, path) as (part, channels):
-        assert channels == [("a", 1), ("b", ROW_GROUP_POINTS), ("c", 1), ("d", 1)]
-        groups = [part.metadata.row_group(g) for g in range(part.num_row_groups)]
-    assert [group.num_rows for group in groups] == [1, ROW_GROUP_POINTS, 2]
-    statistics = groups[1].column(0).statistics
+    with parts.opened(files, path) as part:
+        assert part.channels == [("a", 1), ("b", ROW_GROUP_POINTS), ("c", 1), ("d", 1)]
+        assert part.group_rows == [1, ROW_GROUP_POINTS, 2]
+    statistics = pq.read_metadata(files.url_of(path)).row_group(1).column(0).statistics
     assert statistics is not None
     assert (statistics.min, statistics.max) == ("b", "b")
     assert parts.read(files, "numeric", [path], {"b"}).num_rows == ROW_GROUP_POINTS

@@ -62,22 +62,17 @@ class Content:
         if self._depth is Depth.FAST:
             return ""
         try:
-            with parts.opened(self._store, path) as (file, channels):
-                self._rows[kind].update(dict(channels))
-                if file.metadata.num_rows != part.rows or sum(count for _, count in channels) != part.rows:
-                    return f"it has {file.metadata.num_rows} rows, not {part.rows}"
-                if not set(parts.SCHEMAS[kind].names) <= set(file.schema_arrow.names):
-                    return f"it has the columns {', '.join(file.schema_arrow.names)}"
-                blocks = file.iter_batches(_BLOCK_ROWS, columns=parts.SCHEMAS[kind].names, use_threads=False)
-                return _disorder(kind, channels, blocks)
+            with parts.opened(self._store, path) as file:
+                self._rows[kind].update(dict(file.channels))
+                if file.rows != part.rows or sum(count for _, count in file.channels) != part.rows:
+                    return f"it has {file.rows} rows, not {part.rows}"
+                if not set(parts.SCHEMAS[kind].names) <= set(file.schema.names):
+                    return f"it has the columns {', '.join(file.schema.names)}"
+                return _disorder(kind, file.channels, file.blocks(_BLOCK_ROWS, parts.SCHEMAS[kind].names))
         except FileNotFoundError:
             return "it is missing"
         except (Corrupt, FormatUnknown, pa.ArrowException, KeyError, ValueError) as bad:
             return f"it cannot be read: {bad}"
-        except OSError as bad:
-            if isinstance(bad, pa.ArrowException) or (type(bad) is OSError and bad.errno is None):
-                return f"it cannot be read: {bad}"  # how Arrow tells of a page whose checksum is wrong
-            raise
 
     def _gone(self, kind: PartKind, part: PartRecord) -> str:
         """What went with a part: its rows, and the channels that have fewer than the document counts."""
