@@ -6,6 +6,8 @@ import heapq
 import os
 import random
 import signal
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -36,6 +38,7 @@ TOLD_STALL_S: Final = 5.0
 SETTLED_BYTES: Final = 64 * 1024
 """A journal's beginning, where its channels are defined, is left alone: what they cost to lose is not counted in calls."""
 DRAIN_S: Final = 120.0
+FSCK_S: Final = 300.0
 FRESH_EVENTS: Final = 1_000
 STREAMS: Final = (subjects.EVENTS_STREAM, subjects.FILES_STREAM, subjects.MARKS_STREAM, subjects.LEASES_STREAM)
 
@@ -126,6 +129,7 @@ class Chaos:
         account_for(findings, self._stack, self._producers, left)
         findings.expect(not any(statuses.values()), f"not every part stopped in peace: {statuses}")
         self._check_emptiness(findings)
+        self._ask_fsck(findings)
         returned = sum(producer.returned for producer in self._producers)
         return Report(self._plan, self._faults, returned, findings, healed_s, self._stall_s, self._sum_figures())
 
@@ -328,6 +332,12 @@ class Chaos:
         while not self._stack.drained() and time.monotonic() - began < DRAIN_S:
             pause.wait(0.05)
         return healed_s
+
+    def _ask_fsck(self, findings: Findings) -> None:
+        """A second opinion: what users check a store with finds nothing either."""
+        command = [sys.executable, "-m", "headrace.command", "fsck", str(self._stack.store), "--digests"]
+        done = subprocess.run(command, env=self._stack.environment, capture_output=True, text=True, timeout=FSCK_S)
+        findings.expect(done.returncode == 0, f"headrace fsck says: {done.stdout[-2000:]}{done.stderr[-2000:]}")
 
     def _check_emptiness(self, findings: Findings) -> None:
         """Nothing is left on the way."""

@@ -44,39 +44,6 @@ def test_a_trainer_killed_at_full_speed_loses_nothing_that_returned(tmp_path: Pa
         check(stack.store, trainers)
 
 
-@pytest.mark.timeout(300)
-def test_nothing_is_lost_or_doubled_while_every_part_is_killed_in_turn(tmp_path: Path) -> None:
-    """Agent, collector and nats-server die by SIGKILL again and again under load, the trainers too; the store is exact."""
-    dice, trainers = random.Random(SEED), []
-    with Stack(tmp_path) as stack:
-        stack.start()
-        for turn in range(4):
-            running = [stack.start_trainer(10 * turn + n, pace_s=2e-5) for n in range(2)]
-            trainers += running
-            for part in dice.sample(["agent", "collector", "nats"], 3):
-                goal = running[0].returned + dice.randrange(3_000, 12_000)
-                running[0].kill_after(goal) if part == "trainer" else _reach(running[0], goal)
-                _kill_and_restart(stack, part)
-            for trainer in running:
-                trainer.kill_after(trainer.returned + dice.randrange(1, 5_000))
-        stack.wait_drained()
-        check(stack.store, trainers)
-
-
-def _reach(trainer: Trainer, calls: int) -> None:
-    from tests.waiting import wait_until
-
-    wait_until(lambda: trainer.returned >= calls, f"{calls} calls of trainer {trainer.seed}")
-
-
-def _kill_and_restart(stack: Stack, part: str) -> None:
-    if part == "nats":
-        stack.restart_nats()
-        return
-    stack.kill(part)
-    (stack.start_agent if part == "agent" else stack.start_collector)()
-
-
 SCRIPT = """
 import headrace as hr
 with hr.init("later/on").create_experiment(name="alone", params={"lr": 0.1}, send_hardware_metrics=False) as exp:
