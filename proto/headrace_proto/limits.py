@@ -30,6 +30,10 @@ BATCH_EVENTS_MAX: Final = 64 * KIB
 """Events in one batch besides points and rows, each of which becomes an object of its own: 700 KiB of the smallest that we write
 are 55,000."""
 
+COMMIT_EVENTS_MAX: Final = 16 * KIB
+"""Events besides points and rows that one commit takes up: each is up to 1.6 KB of objects until it stands in a table, and two
+experiments are stored at once. What is beyond becomes a further commit, so that many small batches weigh no more than one."""
+
 # -- Journal ------------------------------------------------------------------------------------------------------------
 
 HEADER_BYTES: Final = 8 * KIB

@@ -13,6 +13,7 @@ import time
 from binascii import crc32
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -409,6 +410,24 @@ async def test_frames_above_a_gap_do_not_pile_up(collector: Given) -> None:
             await run.send(*(far._replace(first=n * len(noise), end=(n + 1) * len(noise)) for n in range(1, 25)))
         await run.store_good()
         run.stayed_small()
+
+
+async def test_events_of_no_size_do_not_pile_up(collector: Given) -> None:
+    """Batches each just below what one may have, many to a commit of two experiments at once: all are stored, in little memory."""
+    async with collecting(collector) as run:
+        texts = msgpack.packb((7, 0, None, 0, "")) * 65_000
+        sources = [hostile(*[texts] * 3) for _ in range(2)]
+        for source in sources:
+            for first, end in pairwise((0, *source.ends[-5:-2], source.end)):
+                await run.send(source.frame(first, end))
+        async with asyncio.timeout(60):
+            while await run.broker.left():
+                await asyncio.sleep(0.05)
+        await run.takes()
+        for source in sources:
+            stored = document(str(run.store), source.experiment)
+            assert sum(channel.count for channel in stored.channels.text.values()) == 3 * 65_000
+        assert run.reasons() == []
 
 
 async def test_files_that_nobody_names_do_not_pile_up(collector: Given) -> None:

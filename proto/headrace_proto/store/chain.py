@@ -28,7 +28,7 @@ from headrace_proto import events
 from headrace_proto.errors import CommitConflict, Corrupt
 from headrace_proto.events import Kind
 from headrace_proto.ids import random_id
-from headrace_proto.limits import RETENTION_S
+from headrace_proto.limits import ASIDE_MAX, RETENTION_S
 from headrace_proto.store import compaction, layout, parts
 from headrace_proto.store.apply import Draft, FileDone, Place, Tables, apply
 from headrace_proto.store.apply.files import file_number
@@ -245,19 +245,36 @@ class Chain:
     def commit(self, batches: Sequence[Batch], *, files_done: Sequence[FileDone] = (), now_ns: int) -> CommitResult:
         """Store batches, and what became of spooled files. When this has returned, it is stored.
 
-        The batches of one source are in order; what lies below the watermark is dropped, a batch that straddles it is cut.
+        That takes more than one commit when there are more than COMMIT_EVENTS_MAX events besides points. The batches of one
+        source are in order; what lies below the watermark is dropped, a batch that straddles it is cut.
         Raises `ValueError` above a gap, `BadCut` when a cut would go through an event (keep that batch aside, ask for it
-        again), `CommitConflict` when another writer moved one of these sources on (nothing was stored; the head is its
-        commit now), and `OSError` when the store fails (it may or may not have been stored: give the same again).
+        again), `CommitConflict` when another writer moved one of these sources on (what is stored, the watermarks tell;
+        the head is its commit now), and `OSError` when the store fails (it may or may not have been stored: give the same again).
         """
         self._load_if_old()
         sources = {batch.source for batch in batches} | {report.source for report in files_done}
+        left = self._commit_some(batches, files_done, sources, now_ns, ASIDE_MAX)
+        while left:
+            left = self._commit_some(left, files_done, sources, now_ns, 0)
+        return self._result(sources)
+
+    def _commit_some(
+        self,
+        batches: Sequence[Batch],
+        files_done: Sequence[FileDone],
+        sources: Collection[str],
+        now_ns: int,
+        aside_max: int,
+    ) -> list[Batch]:
+        """One commit, of what it has room for; what is left, which is nothing when all of it is stored."""
         before = {source: self._state(source).position for source in sources}
         for _ in range(ATTEMPTS_MAX):
             with self._in_doubt(), suppress(_Late):
-                applied = apply(self.head, self._head.side, self.place, batches, files_done, self.read)
-                if applied is None or self._commit_draft(*applied, now_ns):
-                    return self._result(sources)
+                applied = apply(self.head, self._head.side, self.place, batches, files_done, self.read, aside_max)
+                if applied is None:
+                    return []
+                if self._commit_draft(applied.draft, applied.tables, now_ns):
+                    return applied.left
             self.load()
             moved = sorted(source for source in sources if self.watermark(source) != before[source])
             if moved:

@@ -31,6 +31,14 @@ class Poison(Corrupt):
     """The frame arrived whole, but its bytes are no events: sending it again would change nothing."""
 
 
+class Crowded(Exception):
+    """A batch has more events besides points than there is room for; up to `end`, bytes of it, it has as many as there is."""
+
+    def __init__(self, end: int) -> None:
+        super().__init__(f"there is room for its first {end} bytes")
+        self.end = end
+
+
 class BadCut(Corrupt):
     """A batch must be cut at a position that is no boundary between its events."""
 
@@ -98,15 +106,15 @@ assert _ROW.itemsize == events.ROW_HEAD_WIDTH  # noqa: S101
 assert _AUTO_ROW.itemsize == events.AUTO_ROW_HEAD_WIDTH  # noqa: S101
 
 
-def decode(raw: bytes, first: int, schemas: Mapping[int, NDArray[np.int32]]) -> Decoded:
+def decode(raw: bytes, first: int, schemas: Mapping[int, NDArray[np.int32]], room: int = BATCH_EVENTS_MAX) -> Decoded:
     """The events of a batch that begins at position `first`; `schemas` are those that its source has defined before.
 
-    Raises `Poison`.
+    Raises `Poison`, and `Crowded` before it has made objects of more than `room` events.
     """
     run = _pure_run(raw)
     if run is not None:
         return Decoded(_run_points(run, first), [], [], {})
-    return _Mixed(raw, first, schemas).decoded()
+    return _Mixed(raw, first, schemas).decoded(room)
 
 
 def event_ends(raw: bytes) -> NDArray[np.int64]:
@@ -218,7 +226,7 @@ class _Mixed:
         self._schemas: dict[int, NDArray[np.int32]] = {}
         self._automatic_rows: list[NDArray[np.int32]] = []
 
-    def decoded(self) -> Decoded:
+    def decoded(self, room: int) -> Decoded:
         octets = np.frombuffer(self._raw, np.uint8)
         heads, kinds = octets[self._starts], octets[np.minimum(self._starts + 1, len(octets) - 1)]
         other = np.ones(len(self._starts), np.bool_)
@@ -227,9 +235,12 @@ class _Mixed:
             is_kind = (kinds == kind) & (heads == head)
             other &= ~is_kind
             hot[kind] = np.flatnonzero(is_kind)
-        if np.count_nonzero(other) > BATCH_EVENTS_MAX:
-            raise Poison(f"a batch has {np.count_nonzero(other)} events besides points, of at most {BATCH_EVENTS_MAX}")
-        rest = [self._event(int(i)) for i in np.flatnonzero(other)]
+        others = np.flatnonzero(other)
+        if len(others) > BATCH_EVENTS_MAX:
+            raise Poison(f"a batch has {len(others)} events besides points, of at most {BATCH_EVENTS_MAX}")
+        if len(others) > room:
+            raise Crowded(int(self._starts[others[room]]))
+        rest = [self._event(int(i)) for i in others]
         pieces = [piece for kind, index in hot.items() if len(index) for piece in self._pieces(kind, index)]
         return Decoded(self._assembled(pieces), self._automatic_rows, rest, self._schemas)
 

@@ -48,16 +48,17 @@ def admit(batch: Batch, position: int, lost: tuple[LostRange, ...]) -> list[Admi
         return [Admitted(batch, fills=False)] if batch.end == position else []
     pieces = _fills(batch, lost) if batch.kind is FrameKind.EVENTS else []
     if batch.end > position:
-        pieces.append(Admitted(_between(batch, position, batch.end), fills=False))
+        pieces.append(Admitted(between(batch, position, batch.end), fills=False))
     return pieces
 
 
 def _fills(batch: Batch, lost: tuple[LostRange, ...]) -> list[Admitted]:
     edges = [(max(gap.first, batch.first), min(gap.end, batch.end)) for gap in lost]
-    return [Admitted(_between(batch, first, end), fills=True) for first, end in edges if first < end]
+    return [Admitted(between(batch, first, end), fills=True) for first, end in edges if first < end]
 
 
-def _between(batch: Batch, first: int, end: int) -> Batch:
+def between(batch: Batch, first: int, end: int) -> Batch:
+    """The part of a batch that lies in [first, end). Raises `BadCut`."""
     if (first, end) == (batch.first, batch.end):
         return batch
     raw = cut(batch.raw, first - batch.first, end - batch.first) if batch.kind is FrameKind.EVENTS else b""

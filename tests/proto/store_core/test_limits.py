@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 
 from headrace_proto.events import Kind
-from headrace_proto.limits import ASIDE_MAX, CHANNELS_MAX, EVENT_BYTES_MAX, EXPERIMENT_CHANNELS_MAX
+from headrace_proto.frame import FrameKind
+from headrace_proto.limits import ASIDE_MAX, CHANNELS_MAX, COMMIT_EVENTS_MAX, EVENT_BYTES_MAX, EXPERIMENT_CHANNELS_MAX
 from headrace_proto.names import PROPERTY_BYTES_MAX
 from headrace_proto.store import layout
 from headrace_proto.store.apply.draft import BEYOND
 from headrace_proto.store.backend import Store
-from headrace_proto.store.chain import Chain
+from headrace_proto.store.chain import Batch, Chain
+from headrace_proto.store.commits import PART_KINDS
 from headrace_proto.store.documents import ExperimentDocument
 from tests.proto.store_core.script import NOW_NS, Source, chain_of, memory_store, points_of, spooled
 
@@ -201,10 +203,10 @@ def test_flood_of_strange_events_is_few_objects() -> None:
     source.write(flood)
     chain = stored(source.point("fine", 1, 0.5), store=store)
     names = aside(store)
-    assert len(names) == 2 * (ASIDE_MAX + 1)
+    assert len(names) == 2 * (ASIDE_MAX + -(-50_000 // COMMIT_EVENTS_MAX))
     assert sum(store.size(name) or 0 for name in names if name.endswith(".bin")) == len(flood)
     reasons = [json.loads(store.read(name))["reason"] for name in names if name.endswith(".json")]
-    assert any("49936 events" in reason and "kind 126" in reason for reason in reasons)
+    assert any(f"{COMMIT_EVENTS_MAX} events" in reason and "kind 126" in reason for reason in reasons)
     assert chain.document.notes.unknown_kinds == {"126": 50_000}
     assert points_of(chain)[0][0] == "fine"
 
@@ -218,6 +220,58 @@ def test_more_events_than_a_batch_can_have_are_not_taken_apart() -> None:
     assert chain.document.notes.lost_bytes > 200_000
     assert len(aside(store)) == 2
     assert points_of(chain_of(store))[0][0] == "fine"
+
+
+def test_commit_takes_up_few_events_and_the_rest_follows_in_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many small events in many batches become several commits, cut between events, and are stored as one commit would have."""
+
+    def written() -> tuple[Chain, list[Batch]]:
+        a, b = Source("a", role="rank"), Source("b", role="rank")
+        batches = []
+        for number in range(20):
+            for source in (a, b):
+                source.point("loss", number, 0.5).text("words", number, f"{source.id[0]}{number}").point(
+                    "late", number, 1.5
+                )
+                if number % 7 == 6:
+                    source.event(Kind.PROPERTY, NOW_NS + number, "last", f"{source.id[0]}{number}")
+                    batches.append(source.batch())
+        batches += [a.batch(), a.image("pictures", 1, b"bytes").batch(), a.close().batch(), b.batch()]
+        batches.append(Batch(b.id, batches[-1].end, batches[-1].end, kind=FrameKind.DEAD))
+        store = memory_store()
+        chain_of(store).commit(batches, now_ns=NOW_NS)
+        return chain_of(store), batches
+
+    whole, _ = written()
+    monkeypatch.setattr(f"{APPLY}.draft.COMMIT_EVENTS_MAX", 5)
+    chain, batches = written()
+    assert whole.number == 1
+    assert chain.number > 10
+    for kind in PART_KINDS:
+        drop = ["time"] if kind == "image" else []
+        assert chain.read(kind).drop_columns(drop).to_pylist() == whole.read(kind).drop_columns(drop).to_pylist()
+    same = {"updated_at", "id"}
+    assert chain.document.model_dump(exclude=same) == whole.document.model_dump(exclude=same)
+    assert chain.dead(batches[-1].source)
+    assert all(chain.watermark(batch.source) >= batch.end for batch in batches)
+
+
+def test_lost_range_is_filled_by_more_events_than_a_commit_takes_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What fills it is cut as well; nothing of it is doubled, and no range is left."""
+    monkeypatch.setattr(f"{APPLY}.draft.COMMIT_EVENTS_MAX", 5)
+    source = Source("a")
+    first = source.text("words", 0, "x").batch()
+    for number in range(1, 24):
+        source.text("words", number, "x")
+    middle = source.batch()
+    last = source.text("words", 99, "x").batch()
+    gone = middle._replace(raw=b"", kind=FrameKind.LOST, reason="gone")
+    chain = chain_of(memory_store())
+    chain.commit([first, gone, last], now_ns=NOW_NS)
+    assert chain.lost(source.id) != ()
+    chain.commit([middle], now_ns=NOW_NS)
+    assert chain.lost(source.id) == ()
+    assert chain.read("text")["step"].to_pylist() == [*range(24), 99]
 
 
 def test_event_larger_than_any_may_be_is_not_looked_at() -> None:

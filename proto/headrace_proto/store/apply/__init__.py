@@ -4,27 +4,28 @@ One function for all: collectors, the direct way and curation use it, so that an
 events came in. Invariants
 1. Across sources the order of batches does not matter (automatic steps excepted: those are given in commit order).
 2. What an event cannot mean is set aside and counted, never raised: one hostile source must not stop an experiment.
-3. A batch is applied as a whole, or, when it is poison, kept in quarantine and recorded as lost as a whole.
+3. A batch is applied as a whole, or, when it is poison, kept in quarantine and recorded as lost as a whole. It is cut in two
+   only where a commit has as many events as it may have.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import groupby
-from typing import Final
+from typing import Final, NamedTuple
 
 from headrace_proto import names
 from headrace_proto.errors import InvalidName
 from headrace_proto.events import Kind
 from headrace_proto.frame import FrameKind
-from headrace_proto.limits import EVENT_BYTES_MAX, EXPERIMENT_WORDS_MAX
+from headrace_proto.limits import ASIDE_MAX, EVENT_BYTES_MAX, EXPERIMENT_WORDS_MAX
 from headrace_proto.store.apply import facts, files, series, sources
 from headrace_proto.store.apply.draft import BEYOND, Draft, Place
 from headrace_proto.store.apply.files import FileDone
 from headrace_proto.store.apply.series import Stored, Tables
-from headrace_proto.store.columns import OVERSIZED, Decoded, Event, Poison, decode
+from headrace_proto.store.columns import OVERSIZED, Crowded, Decoded, Event, Poison, decode
 from headrace_proto.store.commits import Commit, Side
-from headrace_proto.store.intake import Admitted, Batch, admit, without
+from headrace_proto.store.intake import Admitted, Batch, admit, between, without
 from headrace_proto.store.shapes import KNOWN_KINDS
 from headrace_proto.store.tables import UNDEFINED, SourceTable, placeholder, runs
 
@@ -52,59 +53,91 @@ _TIMED: Final = frozenset(_HANDLERS) - {Kind.TEXT, Kind.IMAGE}
 """Kinds whose time is the first field; of TEXT and IMAGE it is the third."""
 
 
+class Applied(NamedTuple):
+    """The next commit."""
+
+    draft: Draft
+    tables: Tables
+    left: list[Batch]
+    """What it had no room for: for a further commit, as is then what became of files."""
+
+
 def apply(
-    base: Commit | None, side: Side, place: Place, batches: Sequence[Batch], done: Sequence[FileDone], stored: Stored
-) -> tuple[Draft, Tables] | None:
-    """The draft of the commit after `base`, and its tables; None when nothing of all this is new.
+    base: Commit | None,
+    side: Side,
+    place: Place,
+    batches: Sequence[Batch],
+    done: Sequence[FileDone],
+    stored: Stored,
+    aside_max: int = ASIDE_MAX,
+) -> Applied | None:
+    """The commit after `base`, of as many of the batches as it has room for; None when nothing of all this is new.
 
     The batches of one source are in order and reach down to its watermark. Raises `ValueError` above a gap, `BadCut` when a
     batch must be cut inside an event.
     """
-    draft = Draft(base, side, place)
+    draft = Draft(base, side, place, aside_max)
     changed = False
+    left: list[Batch] = []
     # by source, so that within a commit points that tie are in the order of source and position
     for source, own in groupby(sorted(batches, key=lambda batch: batch.source), key=lambda batch: batch.source):
         for batch in own:
+            if left:
+                left.append(batch)
+                continue
             for piece in admit(batch, draft.state(source).position, draft.record(source).lost):
-                changed |= _apply_piece(draft, piece)
+                try:
+                    changed |= _apply_piece(draft, piece)
+                except Crowded as crowded:
+                    changed |= crowded.end > 0 and _apply_piece(draft, _cut(piece, crowded.end))
+                    left.append(batch)  # admitted once more, it is only what is left of it
+                    break
             if batch.site and not draft.state(source).site:
                 draft.change_state(source, site=batch.site)
-    for report in done:
+    for report in () if left else done:
         changed |= files.done(draft, report)
     if not changed:
         return None
     tables = series.fold_series(draft, stored)
     draft.pack_tables()
-    return draft, tables
+    return Applied(draft, tables, left)
+
+
+def _cut(piece: Admitted, length: int) -> Admitted:
+    batch = piece.batch
+    return piece._replace(batch=between(batch, batch.first, batch.first + length))
 
 
 def _apply_piece(draft: Draft, piece: Admitted) -> bool:
     batch, fills = piece
     if batch.kind is FrameKind.DEAD:
         return sources.dead(draft, batch.source, batch.end)
-    if not fills:
-        draft.change_state(batch.source, position=batch.end)
     if batch.kind is FrameKind.LOST:
+        draft.change_state(batch.source, position=batch.end)
         sources.lost(draft, batch.source, batch.first, batch.end, batch.reason)
         return True
     return _apply_events(draft, batch, fills=fills)
 
 
 def _apply_events(draft: Draft, batch: Batch, *, fills: bool) -> bool:
+    """Raises `Crowded`, and then has changed nothing."""
     table = draft.table(batch.source)
     try:
-        decoded = decode(batch.raw, batch.first, table.schemas)
+        decoded = decode(batch.raw, batch.first, table.schemas, draft.events_left)
         channels = _new_channels(draft, batch.source, table, decoded)
     except Poison as error:
         if fills:
             return False  # as lost as it was
+        draft.change_state(batch.source, position=batch.end)
         draft.set_aside(batch.source, batch.first, batch.raw, f"{POISON_REASON}: {error}")
         sources.lost(draft, batch.source, batch.first, batch.end, POISON_REASON)
         return True
     if fills:
         draft.change(batch.source, lost=without(draft.record(batch.source).lost, batch.first, batch.end))
     else:
+        draft.change_state(batch.source, position=batch.end)
         sources.revive(draft, batch.source)
+    draft.events_left -= len(decoded.events)
     _learn(draft, batch.source, channels, decoded)
     series.add_points(draft, batch.source, decoded.points, decoded.automatic_rows)
     for event in decoded.events:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace_proto.errors import InvalidName
-from headrace_proto.limits import ASIDE_MAX, EXPERIMENT_CHANNELS_MAX, EXPERIMENT_WORDS_MAX
+from headrace_proto.limits import ASIDE_MAX, COMMIT_EVENTS_MAX, EXPERIMENT_CHANNELS_MAX, EXPERIMENT_WORDS_MAX
 from headrace_proto.store import layout
 from headrace_proto.store.apply.room import Room
 from headrace_proto.store.columns import Points
@@ -106,7 +106,7 @@ class Columns(NamedTuple):
 class Draft:
     """Everything that a commit holds, open to change, and what is to be written before it."""
 
-    def __init__(self, base: Commit | None, side: Side, place: Place) -> None:
+    def __init__(self, base: Commit | None, side: Side, place: Place, aside_max: int = ASIDE_MAX) -> None:
         document = base.document if base else ExperimentDocument(internal_id=place.experiment, project=place.project)
         stamps = base.stamps if base else Stamps()
         self.base: Final = base
@@ -148,6 +148,8 @@ class Draft:
         self.reset_now: set[str] = set()
         self.inline: dict[str, InlineFile] = {}
         self.quarantine: list[Quarantined] = []
+        self.events_left = COMMIT_EVENTS_MAX
+        self._aside_max: Final = aside_max
         self._aside: dict[str, list[Quarantined]] = {}
         self._words: int | None = None
         archived = [item.record for item in side.sources.values()]
@@ -263,7 +265,7 @@ class Draft:
 
     def set_aside(self, source: str, position: int, raw: bytes, reason: str) -> None:
         """Keep bytes in quarantine, once. Each is two objects of the store: what would be too many of them goes there together."""
-        kept = self.quarantine if len(self.quarantine) < ASIDE_MAX else self._aside.setdefault(source, [])
+        kept = self.quarantine if len(self.quarantine) < self._aside_max else self._aside.setdefault(source, [])
         last = (kept or self.quarantine)[-1:]
         if not last or last[0][:2] != (source, position):
             kept.append(Quarantined(source, position, raw, reason))
