@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from headrace.service.cancelling import stay_cancelled
 from headrace.service.nats_server import NatsServer
 from headrace_collector.leases import Owner
 from headrace_proto import messages, subjects
@@ -121,6 +122,7 @@ class Fleet:
         first = self.sent.get(source.id, 0)
         source.log("loss", 10)
         await self._broker.send([source.frame(first, source.end)])
+        stay_cancelled()  # else `logging` would wait for ever for a task that goes on
         self.sent[source.id] = source.end
 
 
