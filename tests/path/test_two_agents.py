@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
+from typing import Self
 
 import pytest
 
@@ -42,29 +45,77 @@ def test_two_agents_forced_on_one_home_store_everything_once(tmp_path: Path) -> 
         stack.wait_drained()
         assert first.poll() is None
         for writer in writers:
-            _check(stack, writer, 2 * MANY)
+            _check(stack, writer.experiment, 2 * MANY)
 
 
 @pytest.mark.timeout(300)
 def test_a_journal_that_was_copied_and_shipped_twice_is_stored_once(tmp_path: Path) -> None:
-    """Two machines ship the same source at once; the writer goes on at one of them, and the other's copy ends in the middle."""
-    with Stack(tmp_path) as stack:
+    """Two agents ship one source at once; its writer goes on and closes it, and the copy of its journal ends in the middle."""
+    with Stack(tmp_path) as stack, Writing(stack) as writing:
         stack.environment["HEADRACE_HARDWARE_S"] = "0"
-        writer = _writer(stack.home)
-        _log(writer, 0, MANY)
+        writing.log(MANY)
         elsewhere = Home(tmp_path / "elsewhere")
         elsewhere.make()
-        _copy(writer.folder, elsewhere.journal(writer.source))
+        _copy(stack.home.journal(writing.source), elsewhere.journal(writing.source))
         stack.start()
         flags = ("--nats", stack.nats.url, "--home", elsewhere.root)
         stack._spawn("agent-elsewhere", "headrace_agent", *flags)
-        _log(writer, MANY, 2 * MANY)
-        gone = "the copy is stored, and deleted"
-        wait_until(lambda: not os.path.exists(elsewhere.journal(writer.source)), gone, 90)
-        _log(writer, 2 * MANY, 2 * MANY + 100)
-        writer.close(Outcome.SUCCEEDED)
+        writing.log(2 * MANY)
+        writing.close()
         stack.wait_drained()
-        _check(stack, writer, 2 * MANY + 100)
+        gone = "the copy, whose writer is gone, is stored and deleted"
+        wait_until(lambda: not os.path.exists(elsewhere.journal(writing.source)), gone, 90)
+        _check(stack, writing.experiment, 2 * MANY)
+
+
+WRITER = """
+import sys, time
+from headrace_proto.home import Home
+from headrace_proto.journal import JournalWriter
+
+writer, first = JournalWriter(Home(sys.argv[1]), sys.argv[2], sys.argv[3]), 0
+print(writer.source, flush=True)
+for line in sys.stdin:
+    for step in range(first, int(line)):
+        writer.point("v", float(step), step * 0.5, time.time_ns())
+    first = int(line)
+    print(first, flush=True)
+writer.close("succeeded")
+"""
+
+
+class Writing:
+    """A program that writes a journal. While it lives nobody calls any copy of that journal dead."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.experiment = random_id()
+        command = [sys.executable, "-c", WRITER, stack.home.root, PROJECT, self.experiment]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.source = self._line()
+
+    def _line(self) -> str:
+        assert self._process.stdout
+        return self._process.stdout.readline().strip()
+
+    def log(self, until: int) -> None:
+        """Have all points below `until` logged."""
+        assert self._process.stdin
+        print(until, file=self._process.stdin, flush=True)
+        assert self._line() == str(until)
+
+    def close(self) -> None:
+        """Let it close its journal and end."""
+        assert self._process.stdin
+        self._process.stdin.close()
+        assert self._process.wait(60) == 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        with self._process:  # closes the pipes
+            pass
 
 
 def _writer(home: Home) -> JournalWriter:
@@ -82,9 +133,9 @@ def _log(writer: JournalWriter, first: int, end: int) -> None:
         writer.point("v", float(step), step * 0.5, time.time_ns())
 
 
-def _check(stack: Stack, writer: JournalWriter, count: int) -> None:
-    facts = document(stack.store, writer.experiment)
+def _check(stack: Stack, experiment: str, count: int) -> None:
+    facts = document(stack.store, experiment)
     assert facts["channels"]["numeric"]["v"]["count"] == count
-    assert points(stack.store, writer.experiment, "v") == [(float(step), step * 0.5) for step in range(count)]
+    assert points(stack.store, experiment, "v") == [(float(step), step * 0.5) for step in range(count)]
     assert facts["notes"]["lost_bytes"] == 0
     assert facts["state"] == "succeeded"
