@@ -19,18 +19,23 @@ if TYPE_CHECKING:
 
 MIB = 1024 * 1024
 FOR_EVER = 1_000_000
+SILENCE_S = 0.5
+PATIENCE_S = 30.0
 REQUESTS_MAX = 8
 """Of one call to a store that is out of order, when botocore tries once: doubled by aiohttp on a connection that was in use,
 times 2 of s3fs, twice for a read. s3fs' own settings came to 50 here, and to 250 with botocore's own 5."""
 
 
 @pytest.fixture
-def proxy(s3_url: str, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[HttpProxy]:
-    """The proxy through which `store` reaches its bucket."""
+def proxy(
+    request: pytest.FixtureRequest, s3_url: str, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[HttpProxy]:
+    """The proxy through which `store` reaches its bucket. Only where it falls silent is its answer not waited for."""
     with HttpProxy(s3_endpoint) as proxy:
+        patience_s = SILENCE_S if "silent" in request.node.name or "down" in request.node.name else PATIENCE_S
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
         monkeypatch.setenv("AWS_MAX_ATTEMPTS", "2")
-        monkeypatch.setattr(s3fs.S3FileSystem, "read_timeout", 0.3)
+        monkeypatch.setattr(s3fs.S3FileSystem, "read_timeout", patience_s)
         monkeypatch.setattr("headrace_proto.store.remote._CONFLICT_WAIT_S", 0.01)
         yield proxy
 
