@@ -10,27 +10,11 @@ from __future__ import annotations
 import os
 from typing import Final
 
-NETWORK: Final = frozenset(
-    {
-        *("9p", "acfs", "afs", "beegfs", "beegfs_nodev", "ceph", "cifs", "coda", "fuse", "fuseblk", "gfs", "gfs2"),
-        *(
-            "gpfs",
-            "lustre",
-            "mfs",
-            "ncpfs",
-            "nfs",
-            "nfs4",
-            "ocfs2",
-            "orangefs",
-            "panfs",
-            "prl_fs",
-            "pvfs2",
-            "smb3",
-            "smbfs",
-        ),
-        *("vboxsf", "virtiofs", "vmhgfs", "wekafs"),
-    }
-)
+NETWORK: Final = frozenset({
+    "9p", "acfs", "afs", "beegfs", "beegfs_nodev", "ceph", "cifs", "coda", "fuse", "fuseblk",
+    "gfs", "gfs2", "gpfs", "lustre", "mfs", "ncpfs", "nfs", "nfs4", "ocfs2", "orangefs",
+    "panfs", "prl_fs", "pvfs2", "smb3", "smbfs", "vboxsf", "virtiofs", "vmhgfs", "wekafs",
+})  # fmt: skip
 """A server, or another host, has the bytes: a map is not coherent between hosts, and dies of SIGBUS when the server fails."""
 COPY_ON_WRITE: Final = frozenset({"bcachefs", "btrfs", "zfs"})
 """Space that was allocated is not reserved: a write takes new blocks, so a store into a map can die of SIGBUS on a full disk."""
