@@ -170,7 +170,7 @@ async def test_refusals_are_asked_ever_more_slowly(
                 break
             await pause(0.01)
     rests = [delay for delay in pauses if delay >= 0.75]
-    assert len(heard) == 1
+    assert len([text for text in heard if "refused" in text]) == 1  # giving up may end a connection, and tell that
     assert max(rests) <= 60
     assert sum(delay > 30 for delay in rests) >= 2
 
