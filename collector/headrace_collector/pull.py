@@ -92,8 +92,8 @@ class Pull:
                     stay_cancelled()
                     await asyncio.sleep(_GRACE_S)
         finally:
-            if check is not None:
-                check.cancel()
+            if check is not None and not check.cancel() and not check.cancelled():
+                check.exception()  # it was found out, and nobody asks any more
             if not self._client.is_closed:
                 await subscription.unsubscribe()
 
