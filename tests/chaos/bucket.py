@@ -11,9 +11,9 @@ from types import TracebackType
 from typing import Final, Self
 
 import boto3  # type: ignore[import-untyped]
-from moto.server import ThreadedMotoServer
 
 from tests.faults.http_proxy import HttpFault, HttpProxy
+from tests.fixtures_s3 import s3_server
 
 BUCKET: Final = "soak"
 SHARE: Final = 0.5
@@ -55,15 +55,13 @@ class Bucket:
     """`with Bucket(seed) as bucket`: a new bucket, and the environment in which everybody finds it behind the proxy."""
 
     def __init__(self, seed: int) -> None:
-        self._server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+        self._server = s3_server()
         self._seed = seed
         self.url: Final = f"s3://{BUCKET}/runs"
 
     def __enter__(self) -> Self:
         logging.getLogger("werkzeug").setLevel(logging.ERROR)  # it tells of every request
-        self._server.start()
-        host, port = self._server.get_host_and_port()
-        direct = f"http://{host}:{port}"
+        direct = self._server.__enter__()
         self.proxy = FlakyStore(direct, dice=random.Random(self._seed))
         self.proxy.__enter__()
         keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
@@ -83,7 +81,7 @@ class Bucket:
     ) -> None:
         self.proxy.end()
         self.proxy.__exit__(kind, error, trace)
-        self._server.stop()
+        self._server.__exit__(None, None, None)
 
     def download(self, to: Path) -> None:
         """All objects as files, past the proxy: a bucket is judged as a folder is."""
