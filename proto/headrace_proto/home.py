@@ -3,6 +3,7 @@
     journal/<source>/lock          held by the writer for life; nothing else in its process opens it
     journal/<source>/000000.seg    segments (`headrace_proto.journal.layout`)
     journal/<source>/declared-dead a person's: the writer, on another host, is gone (`journal.layout.DEATH_NAME`)
+    journal/<source>/abort-...     by which agent and process speak of an end that somebody asked for (`headrace_proto.abort`)
     journal/<source>/mark          the agent's: the highest Mark heard, synced before anything is trimmed
     spool/<source>/<file>          payloads too large for an event, until the store has them (`headrace_proto.spool`)
     status/<experiment>.json       the agent's: what a trainer may want to know (`headrace_proto.status`)

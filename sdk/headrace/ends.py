@@ -8,6 +8,7 @@
 | `sys.exit(3)`, `sys.exit("message")`           | failed                                                                |
 | a child of multiprocessing ends                | by the same rules (it skips atexit)                                   |
 | `os._exit`, a signal, a crash                  | not by us: the agent sees that the lock is free, and reports a death  |
+| any of these, after `headrace abort`           | aborted, with the reason (`Life`, or the agent when nothing of us ran)|
 
 Nothing here ends an experiment while the process lives: threads that go on after the main one has failed may still log. A bare
 `raise SystemExit(3)` cannot be seen by any hook of CPython: outside of `with` it counts as a success.

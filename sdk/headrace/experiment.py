@@ -17,6 +17,7 @@ from headrace_proto.names import artifact_path
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from headrace.aborting import AbortWatch
     from headrace.git import GitInfo, Inquiry
     from headrace.live.handle import Origin
     from headrace.live.known import Known
@@ -61,6 +62,7 @@ class Experiment(Series, Facts, Files, Reads, Life):
         self._inquiry: Inquiry | None = None
         self._git: dict[str, Any] = {}
         self._releases: list[Callable[[], None]] = []
+        self._abort_watch: AbortWatch | None = None
         self._inherited: str | None = None
         self._inherited_before: str | None = None
         ends.enter(self)
@@ -98,6 +100,12 @@ class Experiment(Series, Facts, Files, Reads, Life):
             del os.environ[VARIABLE]
         else:
             os.environ[VARIABLE] = self._inherited_before
+
+    def watch_for_abort(self, callback: Callable[[], Any]) -> None:
+        """Have `callback` called, in a thread of its own, when somebody aborts the experiment."""
+        from headrace.aborting import AbortWatch
+
+        self._abort_watch = AbortWatch(self._writer, callback)
 
     # -- What is known of the code -----------------------------------------------------------------------------------------
 
@@ -151,6 +159,9 @@ class Experiment(Series, Facts, Files, Reads, Life):
 
     def _end(self, ending: ends.Ending, *, close: bool = True) -> None:
         super()._end(ending, close=close)
+        if self._abort_watch is not None:
+            self._abort_watch.stop()
+            self._abort_watch = None
         self._point = self._row = self._point_at = self._refuse_stopped
 
 

@@ -7,6 +7,7 @@ from time import time_ns
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from headrace import attaching
+from headrace.aborting import checked_callback
 from headrace.definition import define
 from headrace.experiment import Capture, Experiment, alive
 from headrace.identity import check_resume, identify
@@ -18,7 +19,7 @@ from headrace_proto.events import Role
 from headrace_proto.names import project_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from logging import Logger
 
     import pandas as pd
@@ -59,10 +60,12 @@ class Project:
         properties: Mapping[str, Any] | None = None,
         tags: Iterable[str] | None = None,
         upload_source_files: str | Iterable[str] | None = None,
+        abort_callback: Callable[[], Any] | None = None,
         logger: Logger | None = None,
         upload_stdout: bool = True,
         upload_stderr: bool = True,
         send_hardware_metrics: bool = True,
+        run_monitoring_thread: bool = True,
         handle_uncaught_exceptions: bool = True,
         git_info: GitInfo | bool | None = None,
         hostname: str | None = None,
@@ -86,10 +89,15 @@ class Project:
             properties: Texts by name; they may change.
             tags: Words of letters, digits and '-'.
             upload_source_files: Names and patterns of source files to keep; by default the script that runs, none for `[]`.
+            abort_callback: Called without arguments, in a thread of its own, when somebody runs `headrace abort` on the experiment;
+                then no signal is sent, and the process ends when it does. Without it the agent sends SIGTERM to the process and its
+                children, and SIGKILL to what is left after a while. Either way an end that was asked for is *aborted*.
             logger: A logger whose records become the text channel `logger`.
             upload_stdout: Keep what Python code prints, as the text channel `stdout`. Not in notebooks.
             upload_stderr: Likewise `stderr`.
             send_hardware_metrics: Have the node's agent sample CPU, memory, disk, network and GPUs while this process lives.
+            run_monitoring_thread: Without, no thread waits for `headrace abort`: an `abort_callback` is never called, and signals
+                are sent as if there were none.
             handle_uncaught_exceptions: Keep the traceback of an exception that ends the process. Without, such an experiment
                 is *failed* without one, as soon as the agent sees that its process is gone.
             git_info: What to say of the repository; by default what is found above the script, nothing for False.
@@ -111,6 +119,7 @@ class Project:
         """
         if on_error not in ("raise", "warn"):
             raise InvalidValue(f"on_error must be 'raise' or 'warn', not {on_error!r:.80}")
+        callback = checked_callback(abort_callback)
         identity = identify(self.name, key, rank, label, hardware=send_hardware_metrics)
         definition = define(
             name,
@@ -133,6 +142,8 @@ class Project:
             Capture(upload_stdout, upload_stderr, logger, handle_uncaught_exceptions),
         )
         experiment.let_inherit()
+        if callback is not None and run_monitoring_thread:
+            experiment.watch_for_abort(callback)
         if owns:
             try:
                 experiment.note_sources(upload_source_files)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 from headrace import ends, waiting
 from headrace.live.handle import Handle
 from headrace.waiting import ID_WAIT_S, Receipt
+from headrace_proto import abort
 from headrace_proto.errors import ExperimentStopped, SaveError
 from headrace_proto.events import Outcome
 from headrace_proto.limits import TRACEBACK_BYTES_MAX
@@ -128,6 +129,10 @@ class Life(Handle):
         """
         self._end(ends.Ending() if exc_tb is None else ends.Ending(Outcome.FAILED, str(exc_tb)))
 
+    def abort(self, reason: str | None = None) -> None:
+        """End the experiment as *aborted*. The process goes on. Does nothing after `stop()`."""
+        self._end(ends.Ending(Outcome.ABORTED, None if reason is None else str(reason)))
+
     def __enter__(self) -> Self:
         return self
 
@@ -140,6 +145,7 @@ class Life(Handle):
         if self._ended is not None:
             return
         self._before_end()
+        ending = self._as_asked(ending)
         self._ended = ending
         ends.leave(self)
         if not close:
@@ -148,6 +154,13 @@ class Life(Handle):
         self._writer.close(ending.outcome, ending.detail)
         if self.origin.direct and self._writer.closed:
             self._store_the_rest()
+
+    def _as_asked(self, ending: ends.Ending) -> ends.Ending:
+        """An end that somebody asked for, by `headrace abort`, is *aborted*, in whatever way this process came to it."""
+        request = abort.asked(self._writer.folder)
+        if request is None:
+            return ending
+        return ends.Ending(Outcome.ABORTED, "\n".join(filter(None, (ending.detail, str(request)))))
 
     def _before_end(self) -> None:
         """What a subclass logs last."""
