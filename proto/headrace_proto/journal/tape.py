@@ -284,6 +284,11 @@ class Tape:
                 self._check()
                 self._limit[0] = min(self._checked + CHECK_BYTES, self._hard - POINT_WIDTH)
 
+    def _cover_zeros(self, first: int, end: int) -> None:
+        """Cover what was just written between these offsets if a sector of it is zeros."""
+        if ZEROS in self._map[first:end]:
+            self._cover()
+
     def _make_room(self, size: int) -> None:
         """The slow path: afterwards an event of `size` bytes may be written at `_at`. Raises `NoRoom`."""
         if self.closed:

@@ -7,7 +7,8 @@ from typing import Final
 
 from headrace_proto.errors import ChannelTypeMismatch, InvalidValue
 from headrace_proto.events import (
-    ROW_HEAD_WIDTH,
+    AUTO_ROW_HEAD,
+    ROW_HEAD,
     ChannelType,
     auto_point_prefix,
     auto_row_prefix,
@@ -20,14 +21,18 @@ from headrace_proto.limits import CHANNELS_MAX, ROW_VALUES_MAX, SCHEMAS_MAX
 class RowLayout:
     """How a row of certain channels is written, and where the last one was."""
 
-    __slots__ = ("at", "auto_prefix", "bytes", "prefix", "values", "width")
+    __slots__ = ("at", "auto_prefix", "auto_width", "bytes", "keys", "pack", "pack_auto", "prefix", "width")
 
-    def __init__(self, number: int, size: int) -> None:
+    def __init__(self, number: int, keys: tuple[str, ...]) -> None:
+        self.keys: Final = [*keys]  # a list, because that is what a caller's names are compared as
         self.prefix: Final = row_prefix(number)
         self.auto_prefix: Final = auto_row_prefix(number)
-        self.values: Final = Struct(f">{size}d")
-        self.bytes: Final = self.values.size
-        self.width: Final = ROW_HEAD_WIDTH + self.bytes
+        whole, auto = (Struct(f"{head.format}{len(keys)}d") for head in (ROW_HEAD, AUTO_ROW_HEAD))
+        self.pack: Final = whole.pack_into
+        self.pack_auto: Final = auto.pack_into
+        self.bytes: Final = 8 * len(keys)
+        self.width: Final = whole.size
+        self.auto_width: Final = auto.size
         self.at = 0
         """The offset behind the last row in the segment in use; 0: none."""
 
@@ -78,5 +83,5 @@ class Vocabulary:
 
     def add_row(self, keys: tuple[str, ...]) -> RowLayout:
         """Take up a row under the number that `next_schema` gave."""
-        layout = self.rows[keys] = RowLayout(len(self.rows), len(keys))
+        layout = self.rows[keys] = RowLayout(len(self.rows), keys)
         return layout

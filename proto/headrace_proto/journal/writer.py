@@ -19,25 +19,18 @@ coerces int, bool, NumPy scalars and whatever has `__float__`, and refuses the r
 from __future__ import annotations
 
 import os
-import sys
-from _thread import allocate_lock
 from collections.abc import Mapping
 from math import isfinite
 from struct import unpack_from
-from types import CodeType
-from typing import Any, Final
+from typing import Any
 
 from headrace_proto import names
 from headrace_proto.errors import HomeUnusable, InvalidValue
 from headrace_proto.events import (
     AUTO_POINT,
     AUTO_POINT_WIDTH,
-    AUTO_ROW_HEAD,
-    AUTO_ROW_HEAD_WIDTH,
     POINT,
     POINT_WIDTH,
-    ROW_HEAD,
-    ROW_HEAD_WIDTH,
     TAG_BIN16,
     TAG_F64,
     TAG_U64,
@@ -47,25 +40,21 @@ from headrace_proto.events import (
     pack,
 )
 from headrace_proto.home import Home
-from headrace_proto.journal import forks, reentry
+from headrace_proto.journal import forks
+from headrace_proto.journal.gate import Gate
 from headrace_proto.journal.layout import SECTOR, SourceFacts, segment_name
 from headrace_proto.journal.refusal import point_refusal, row_refusal
 from headrace_proto.journal.segment import NoRoom, sync_file, sync_names
-from headrace_proto.journal.tape import ZEROS, FirstEvents, Tape
-from headrace_proto.journal.vocabulary import Vocabulary
+from headrace_proto.journal.tape import FirstEvents
+from headrace_proto.journal.vocabulary import RowLayout, Vocabulary
 from headrace_proto.limits import EVENT_BYTES_MAX, TRACEBACK_BYTES_MAX
 from headrace_proto.warning import warn
 
 _pack_point = POINT.pack_into
 _pack_auto_point = AUTO_POINT.pack_into
-_pack_row = ROW_HEAD.pack_into
-_pack_auto_row = AUTO_ROW_HEAD.pack_into
-_WAIT_S: Final = 1.0
-_FORKED_WAIT_S: Final = 0.1
-_rescue: Final = allocate_lock()
 
 
-class JournalWriter(Tape):
+class JournalWriter(Gate):
     """One source's journal, open for writing. Every method may be called from any thread, and from signal handlers.
 
     Raises `HomeUnusable` when the journal cannot be made. `first_events` is called at each incarnation (now, and in every forked
@@ -82,9 +71,10 @@ class JournalWriter(Tape):
     ) -> None:
         self._words = Vocabulary()
         self._points = self._words.points
+        self._row_layout: RowLayout | None = None  # of the last row: names are compared with it, not hashed
         self._value_ends: dict[str, int] = {}
         self._earlier: dict[str, float] = {}
-        self._new_lock()
+        self._new_turn()
         self._second: JournalWriter | None = None
         self._opening = False
         self._late: list[tuple[str, tuple[Any, ...]]] = []
@@ -103,9 +93,16 @@ class JournalWriter(Tape):
         if step is None:
             self._auto_point(name, value, time_ns)
             return
-        if not self._acquire(False) and not self._wait_for_lock():
-            self._elsewhere("point", name, step, value, time_ns)
-            return
+        turn = self._turn
+        take = turn.take
+        try:
+            take()
+        except IndexError:
+            waited = self._wait_for_turn()
+            if waited is None:
+                self._elsewhere("point", name, step, value, time_ns)
+                return
+            turn = waited
         try:
             if self._at >= self._limit[0]:
                 self._make_room(POINT_WIDTH)
@@ -126,12 +123,23 @@ class JournalWriter(Tape):
         except Exception as error:
             raise point_refusal(error, name, value, step, time_ns) from None
         finally:
-            self._release()
+            if turn.waiting:
+                turn.hand_over()
+            else:
+                give = turn.give
+                give(None)
 
     def _auto_point(self, name: str, value: float, time_ns: int) -> None:
-        if not self._acquire(False) and not self._wait_for_lock():
-            self._elsewhere("point", name, None, value, time_ns)
-            return
+        turn = self._turn
+        take = turn.take
+        try:
+            take()
+        except IndexError:
+            waited = self._wait_for_turn()
+            if waited is None:
+                self._elsewhere("point", name, None, value, time_ns)
+                return
+            turn = waited
         try:
             if self._at >= self._limit[0]:
                 self._make_room(POINT_WIDTH)
@@ -150,49 +158,64 @@ class JournalWriter(Tape):
         except Exception as error:
             raise point_refusal(error, name, value, 0, time_ns) from None
         finally:
-            self._release()
+            if turn.waiting:
+                turn.hand_over()
+            else:
+                give = turn.give
+                give(None)
 
     def row(self, values: Mapping[str, float], step: float | None, time_ns: int) -> None:
         """Log several numeric channels at one step, as one event: all of them or, when one value is bad, none.
 
         Raises as `point` does, naming the bad one.
         """
-        keys = tuple(values)
-        if not self._acquire(False) and not self._wait_for_lock():
-            self._elsewhere("row", values, step, time_ns)
-            return
+        keys = [*values]
+        turn = self._turn
+        take = turn.take
+        try:
+            take()
+        except IndexError:
+            waited = self._wait_for_turn()
+            if waited is None:
+                self._elsewhere("row", values, step, time_ns)
+                return
+            turn = waited
         try:
             if self._at >= self._limit[0]:
                 self._make_room(POINT_WIDTH)
-            layout = self._words.rows.get(keys) or self._new_row(keys)
-            if layout is None:
-                self._row_as_points(values, step, time_ns)
-                return
+            layout = self._row_layout
+            if layout is None or layout.keys != keys:
+                layout = self._row_layout = self._layout(tuple(keys))
+                if layout is None:
+                    self._row_as_points(values, step, time_ns)
+                    return
             if self._at + layout.width > self._hard:
                 self._make_room(layout.width)
-            at = self._at
+            first = self._at
             if step is None:
-                layout.values.pack_into(self._map, at + AUTO_ROW_HEAD_WIDTH, *values.values())
-                _pack_auto_row(self._map, at, layout.auto_prefix, TAG_U64, time_ns, TAG_BIN16, layout.bytes)
-                at += AUTO_ROW_HEAD_WIDTH + layout.bytes
+                layout.pack_auto(
+                    self._map, first, layout.auto_prefix, TAG_U64, time_ns, TAG_BIN16, layout.bytes, *values.values()
+                )
+                at = first + layout.auto_width
             elif isfinite(step):
-                layout.values.pack_into(self._map, at + ROW_HEAD_WIDTH, *values.values())
-                _pack_row(self._map, at, layout.prefix, step, TAG_U64, time_ns, TAG_BIN16, layout.bytes)
-                at += ROW_HEAD_WIDTH + layout.bytes
+                layout.pack(
+                    self._map, first, layout.prefix, step, TAG_U64, time_ns, TAG_BIN16, layout.bytes, *values.values()
+                )
+                at = first + layout.width
             else:
                 self._lose(len(keys), "step not finite")
                 return
-            first, self._at = self._at, at
+            self._at = at
             self._committed[0] = at
             layout.at = at
-            if layout.width >= SECTOR and ZEROS in self._map[first:at]:
-                self._cover()
+            if layout.width >= SECTOR:
+                self._cover_zeros(first, at)
         except NoRoom:
             self._lose(len(keys), self._drop_reason)
         except Exception as error:
             raise row_refusal(error, values, step, time_ns) from None
         finally:
-            self._release()
+            turn.release()
 
     def event(self, kind: Kind, *fields: Any) -> int:
         """Log an event of a kind without a fixed layout; the position behind it. Raises `InvalidValue` when it is too large or
@@ -205,7 +228,8 @@ class JournalWriter(Tape):
             raise InvalidValue(
                 f"a {kind.name.lower()} of {len(raw)} bytes is over {EVENT_BYTES_MAX}: log it as an artifact"
             )
-        if not self._acquire(False) and not self._wait_for_lock():
+        turn = self._begin()
+        if turn is None:
             self._elsewhere("event", kind, *fields)
             return self.position
         try:
@@ -213,7 +237,7 @@ class JournalWriter(Tape):
         except NoRoom:
             self._lose(1, self._drop_reason)
         finally:
-            self._release()
+            turn.release()
         return self.position
 
     def channel_event(self, kind: Kind, name: str, type: ChannelType, *fields: Any) -> int:  # noqa: A002
@@ -221,7 +245,8 @@ class JournalWriter(Tape):
 
         One call, because after a fork, or in a signal handler, the number is another. Raises `ChannelTypeMismatch`.
         """
-        if not self._acquire(False) and not self._wait_for_lock():
+        turn = self._begin()
+        if turn is None:
             self._elsewhere("channel_event", kind, name, type, *fields)
             return self.position
         try:
@@ -236,7 +261,7 @@ class JournalWriter(Tape):
         except NoRoom:
             self._lose(1, self._drop_reason)
         finally:
-            self._release()
+            turn.release()
         return self.position
 
     def here(self) -> JournalWriter | None:
@@ -245,7 +270,8 @@ class JournalWriter(Tape):
         It is this one, begun anew in a forked child, or, in a handler that interrupted a call, the second source; None in a
         handler that interrupted the opening of that.
         """
-        if not self._acquire(False) and not self._wait_for_lock():
+        turn = self._begin()
+        if turn is None:
             self._elsewhere("latest")
             return self._second
         try:
@@ -254,18 +280,19 @@ class JournalWriter(Tape):
         except NoRoom:
             pass  # the event itself will be dropped, and counted
         finally:
-            self._release()
+            turn.release()
         return self
 
     def lose(self, count: int, reason: str) -> None:
         """Count events that were dropped before they came here, as those dropped here are counted."""
-        if not self._acquire(False) and not self._wait_for_lock():
+        turn = self._begin()
+        if turn is None:
             self._elsewhere("lose", count, reason)
             return
         try:
             self._lose(count, reason)
         finally:
-            self._release()
+            turn.release()
 
     def positions(self) -> dict[str, int]:
         """The sources that this process writes through this handle, each with its position; none in a child that has not logged."""
@@ -278,13 +305,14 @@ class JournalWriter(Tape):
 
         The hot path only notes where it wrote; the values are read back from the map here, and when a segment is left.
         """
-        if not self._acquire(False) and not self._wait_for_lock():
+        turn = self._begin()
+        if turn is None:
             return dict(self._earlier)
         try:
             self._leave_segment()
             found = dict(self._earlier)
         finally:
-            self._release()
+            turn.release()
         return {**found, **self._second.latest()} if self._second is not None else found
 
     def forget(self, name: str) -> None:
@@ -296,7 +324,8 @@ class JournalWriter(Tape):
 
     def sync(self) -> None:
         """Return when everything logged before survives a power loss. Raises `OSError` when that cannot be had."""
-        if not self._acquire(False) and not self._wait_for_lock():
+        turn = self._begin()
+        if turn is None:
             return  # inside a call of this very thread: its caller may sync after it
         try:
             if self.closed or self._pid != os.getpid():
@@ -304,7 +333,7 @@ class JournalWriter(Tape):
             self._cover()
             number, older, self._unsynced = self._segment.number, self._unsynced, []
         finally:
-            self._release()
+            turn.release()
         try:
             for one in (*older, number):
                 sync_file(os.path.join(self.folder, segment_name(one)))
@@ -317,14 +346,15 @@ class JournalWriter(Tape):
 
     def close(self, outcome: str, detail: str | None = None) -> None:
         """End this source. `detail` is a traceback, of which the end is kept. Does nothing the second time, or in a child."""
-        if not self._acquire(False) and not self._wait_for_lock():
+        turn = self._begin()
+        if turn is None:
             return
         whole = True
         try:
             if not self.closed and self._pid == os.getpid():
                 whole = self._finish(outcome, detail[-TRACEBACK_BYTES_MAX:] if detail else None)
         finally:
-            self._release()
+            turn.release()
         if not whole:
             warn(f"experiment {self.experiment} could not be closed: {self._drop_reason}. It will be shown as failed.")
         if self._second is not None:
@@ -339,56 +369,20 @@ class JournalWriter(Tape):
 
     # -- The lock, forks and signals -------------------------------------------------------------------------------------
 
-    def _new_lock(self) -> None:
-        self._lock = allocate_lock()
-        self._lock_of = os.getpid()  # the process whose threads it keeps apart
-        self._acquire = self._lock.acquire
-        self._release = self._lock.release
-
-    def hold(self, timeout_s: float) -> bool:
-        """Keep every thread out, for a fork."""
-        return self._lock.acquire(timeout=timeout_s)
-
-    def let_go_of_lock(self) -> None:
-        """Let threads in again."""
-        self._lock.release()
-
     def forked(self) -> None:
-        """In a forked child: nobody can have the lock here, and the next call begins a new source."""
-        self._new_lock()
-        self._limit[0] = 0
+        """In a forked child: nobody can have the turn here, and the next call begins a new source."""
+        super().forked()
         self._second = None
 
     def _begin_anew(self, facts: SourceFacts) -> None:
-        self._lock_of = os.getpid()
+        self._turn_of = os.getpid()
         self._leave_segment()
         self._words = Vocabulary()
         self._points = self._words.points
+        self._row_layout = None
         self._second = None
         self._warned = False
         super()._begin_anew(facts)
-
-    def _wait_for_lock(self) -> bool:
-        """Take the lock that was busy. False when a frame of this thread has it: only another source can take the event."""
-        caller = sys._getframe(2)  # noqa: SLF001 - behind the method that wants the lock
-        if reentry.holds(self, _LOCKING, _WAITING, caller):
-            return False
-        if self._lock_of != os.getpid():
-            self._renew_lock()
-        while not self._lock.acquire(timeout=_WAIT_S):
-            with _rescue:
-                if reentry.held_by_nobody(self, _LOCKING, _WAITING):
-                    return True
-        return True
-
-    def _renew_lock(self) -> None:
-        """After a fork made in C the lock may be held by a thread that is not here. One that is here says so soon."""
-        if self._lock.acquire(timeout=_FORKED_WAIT_S):
-            self._lock.release()
-            return
-        with _rescue:
-            if self._lock_of != os.getpid():
-                self.forked()
 
     def _elsewhere(self, method: str, *arguments: Any) -> None:
         """Make the call on the second source, opened at the first need.
@@ -444,8 +438,11 @@ class JournalWriter(Tape):
             self._make_room(POINT_WIDTH)
         return self._points[name]
 
-    def _new_row(self, keys: tuple[str, ...]) -> Any:
-        """Define a row of these channels; None when it has to be logged as points."""
+    def _layout(self, keys: tuple[str, ...]) -> RowLayout | None:
+        """How a row of these channels is written, defined if it is new; None when it has to be logged as points."""
+        known = self._words.rows.get(keys)
+        if known is not None:
+            return known
         channels = [self._number(name, ChannelType.NUMERIC) for name in keys]
         number = self._words.next_schema(keys)
         if number is None:
@@ -478,7 +475,7 @@ class JournalWriter(Tape):
             warn(f"{count} event(s) of experiment {self.experiment} were dropped: {reason}. The store will show a gap.")
 
 
-_LOCKING: Final[frozenset[CodeType]] = frozenset(
+JournalWriter._passing = frozenset(  # noqa: SLF001
     method.__code__
     for method in (
         JournalWriter.point,
@@ -493,4 +490,3 @@ _LOCKING: Final[frozenset[CodeType]] = frozenset(
         JournalWriter.close,
     )
 )
-_WAITING: Final[CodeType] = JournalWriter._wait_for_lock.__code__  # noqa: SLF001

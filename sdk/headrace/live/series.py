@@ -49,9 +49,7 @@ class Series(Handle):
     @overload
     def log_metric(self, name: str, x: Number | None, y: Number, timestamp: float | None = None) -> None: ...
 
-    def log_metric(
-        self, name: str, x: Any, y: Any = ABSENT, timestamp: float | None = None, *, step: Any = None
-    ) -> None:
+    def log_metric(self, name: str, x: Any, y: Any = ABSENT, timestamp: float | None = None, step: Any = None) -> None:
         """Log a number: `log_metric("loss", 0.5)`, `log_metric("loss", 0.5, step=3)` or `log_metric("loss", 3, 0.5)`.
 
         Without a step the channel counts up by itself, over all processes that log to it. Steps may come in any order. NaN and
@@ -74,7 +72,8 @@ class Series(Handle):
             if y is ABSENT:
                 self._point(name, step, x, time_ns() if timestamp is None else timestamp_ns(timestamp))
             elif step is None:
-                self._point_at(name, x, y, time_ns() if timestamp is None else timestamp_ns(timestamp))
+                point = self._point_at
+                point(name, x, y, time_ns() if timestamp is None else timestamp_ns(timestamp))
             else:
                 raise TypeError(
                     f"log_metric({name!r}, ...) takes the step either as `step=` or before the value, not both"
@@ -90,7 +89,8 @@ class Series(Handle):
         Raises what `log_metric` raises, and names the channel that is wrong.
         """
         try:
-            self._row(values, step, time_ns() if timestamp is None else timestamp_ns(timestamp))  # type: ignore[arg-type]
+            row = self._row
+            row(values, step, time_ns() if timestamp is None else timestamp_ns(timestamp))  # type: ignore[arg-type]
         except Exception as error:
             if hasattr(values, "values"):
                 self._refuse(error)

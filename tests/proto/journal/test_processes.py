@@ -242,11 +242,11 @@ def test_a_signal_handler_that_logs_never_deadlocks_nor_interleaves(home: Home) 
     assert sum(event[0] == Kind.POINT for event in events) == logged + handled
 
 
-def test_an_exception_between_lock_and_try_does_not_lock_for_ever(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A lock that no frame holds any more is recognised and taken over."""
-    monkeypatch.setattr("headrace_proto.journal.writer._WAIT_S", 0.01)
+def test_an_exception_between_turn_and_try_does_not_lock_for_ever(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A turn that no frame has any more is recognised and taken over."""
+    monkeypatch.setattr("headrace_proto.journal.gate._WAIT_S", 0.01)
     writer = JournalWriter(home, "a/b", EXPERIMENT)
-    writer.hold(1.0)  # as KeyboardInterrupt leaves it when it strikes right after acquire()
+    writer.hold(1.0)  # as KeyboardInterrupt leaves it when it strikes right after the taking
     writer.point("v", 1, 1.0, 1)
     writer.point("v", 2, 1.0, 1)
     writer.close(Outcome.SUCCEEDED)
