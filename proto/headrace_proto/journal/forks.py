@@ -1,4 +1,4 @@
-"""What happens to writers when their process forks: no event is split, and no lock stays taken in the child."""
+"""What happens to writers when their process forks: no event is split, and no turn stays taken in the child."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Forkable(Protocol):
         """Keep every thread out; False if that could not be had in time."""
         ...
 
-    def let_go_of_lock(self) -> None:
+    def let_go(self) -> None:
         """Let threads in again, in the parent."""
         ...
 
@@ -52,7 +52,7 @@ def _before() -> None:
 
 def _after_in_parent() -> None:
     while _held:
-        _held.pop().let_go_of_lock()
+        _held.pop().let_go()
 
 
 def _after_in_child() -> None:

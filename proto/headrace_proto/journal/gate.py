@@ -25,7 +25,6 @@ _rescue: Final = allocate_lock()
 class Gate(Tape):
     """A tape whose methods are called by several threads, by signal handlers, and in children."""
 
-    __slots__ = ("_turn", "_turn_of")
     _passing: ClassVar[frozenset[CodeType]] = frozenset()
     """The methods that run in their thread's turn."""
 
@@ -37,7 +36,7 @@ class Gate(Tape):
         """Keep every thread out, for a fork."""
         return self._turn.acquire(timeout_s)
 
-    def let_go_of_lock(self) -> None:
+    def let_go(self) -> None:
         """Let threads in again."""
         self._turn.release()
 

@@ -1,4 +1,4 @@
-"""Who has the writer's lock: a frame below us in this thread, another thread, or nobody any more.
+"""Whose turn it is: a frame below us in this thread, another thread, or nobody any more.
 
 The hot path does not note its owner (that would cost 40 ns a call); the interpreter's own stacks say it when it matters.
 """
@@ -10,9 +10,9 @@ from types import CodeType, FrameType
 
 
 def holds(writer: object, codes: frozenset[CodeType], waiting: CodeType, frame: FrameType | None) -> bool:
-    """Whether `frame`, or one below it, is a method of `writer` that runs under its lock.
+    """Whether `frame`, or one below it, is a method of `writer` that runs in its thread's turn.
 
-    A frame that only waits for the lock (its callee is `waiting`) does not count.
+    A frame that only waits for the turn (its callee is `waiting`) does not count.
     """
     waits = False
     while frame is not None:
@@ -28,8 +28,8 @@ def holds(writer: object, codes: frozenset[CodeType], waiting: CodeType, frame: 
 
 
 def held_by_nobody(writer: object, codes: frozenset[CodeType], waiting: CodeType) -> bool:
-    """Whether no thread at all is inside a method of `writer` that runs under its lock.
+    """Whether no thread at all is inside a method of `writer` that runs in its thread's turn.
 
-    Then an exception from a signal handler (KeyboardInterrupt) struck between the lock's acquire and its `try`.
+    Then an exception from a signal handler (KeyboardInterrupt) struck between the taking and its `try`.
     """
     return not any(holds(writer, codes, waiting, frame) for frame in sys._current_frames().values())  # noqa: SLF001

@@ -1,9 +1,9 @@
 """A lock that costs the hot path 15 ns and not 90: whoever takes the one token out of a deque has it.
 
 A deque's `pop` and `append` are atomic, and several times cheaper than a lock's `acquire(False)` and `release`, which parse
-arguments. (A list's would be 5 ns cheaper still; but at the very end of the stack CPython lets its `pop` through and not its `append`,
-and the token would be lost.) Only who finds the deque empty waits, on a real lock; then the token is handed to a waiter instead of
-back to the deque, so that a thread in a tight loop cannot starve the others.
+arguments. (A list's are 5 ns cheaper still; but at the very end of the stack CPython 3.11 may let its `pop` through and not its
+`append`, and the token would be lost.) Only who finds the deque empty waits, on a real lock; then the token is handed to a waiter
+instead of back to the deque, so that a thread in a tight loop cannot starve the others.
 
 The hot path writes it out: `take()` raises `IndexError` when another has the turn; `give(None)`, or `hand_over()` while `waiting`,
 ends it.

@@ -1,0 +1,106 @@
+"""The turn: one thread at a time, nobody starved, and no token ever lost or doubled by a waiter that goes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from headrace_proto.journal.turn import Turn
+from tests.waiting import wait_until
+
+THREADS = 4
+ROUNDS = 5_000
+
+
+def in_threads(count: int, work: Callable[[int], None]) -> None:
+    """Run `work` in so many threads at once, to its end."""
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def is_free(turn: Turn) -> bool:
+    """Whether there is exactly one token, for the taking."""
+    turn.take()
+    with pytest.raises(IndexError):
+        turn.take()
+    turn.give(None)
+    return not turn.waiting
+
+
+def test_one_thread_at_a_time_has_the_turn() -> None:
+    """What is read, changed and written in turn loses no change, and in the end the one token is there."""
+    turn, box = Turn(), {"count": 0}
+
+    def work(_: int) -> None:
+        for _ in range(ROUNDS):
+            try:
+                turn.take()
+            except IndexError:
+                assert turn.acquire(60)
+            seen = box["count"]
+            for _ in range(3):  # a switch of threads is likely within
+                seen += 0
+            box["count"] = seen + 1
+            turn.release()
+
+    in_threads(THREADS, work)
+    assert box["count"] == THREADS * ROUNDS
+    assert is_free(turn)
+
+
+def test_who_waits_gets_the_turn_from_a_thread_that_takes_it_again_at_once() -> None:
+    """Handing over beats the loop that would always be first at the deque."""
+    turn, over = Turn(), threading.Event()
+
+    def greedy() -> None:
+        while not over.is_set():
+            try:
+                turn.take()
+            except IndexError:
+                assert turn.acquire(60)
+            turn.release()
+
+    loop = threading.Thread(target=greedy)
+    loop.start()
+    for _ in range(20):
+        assert turn.acquire(60)
+        turn.release()
+    over.set()
+    loop.join()
+    assert is_free(turn)
+
+
+def test_a_waiter_that_gives_up_leaves_the_turn_to_the_next() -> None:
+    """Given up before or after the token was handed over: the next one who wants it has it, and only that one."""
+    turn = Turn()
+    turn.take()
+    assert not turn.acquire(0.0)
+    assert not turn.waiting
+    turn.waiting.append(None)  # as one that an exception struck down while it waited
+    turn.release()
+    turn.waiting.clear()
+    with pytest.raises(IndexError):
+        turn.take()
+    assert turn.acquire(60), "handed to nobody, it is found by who waits next"
+    turn.release()
+    assert is_free(turn)
+
+
+def test_a_token_given_back_just_before_the_waiting_began_is_found() -> None:
+    """Who gives back without seeing the waiter leaves the token in the deque, where the waiter looks again."""
+    turn = Turn()
+    turn.take()
+    got: list[bool] = []
+    waiter = threading.Thread(target=lambda: got.append(turn.acquire(60)))
+    waiter.start()
+    wait_until(lambda: turn.waiting, "the thread waits")
+    turn.give(None)
+    waiter.join()
+    assert got == [True]
+    turn.release()
+    assert is_free(turn)
