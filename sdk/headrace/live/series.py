@@ -68,7 +68,7 @@ class Series(Handle):
             ChannelTypeMismatch: this process logs `name` as texts or images.
             ExperimentStopped: after `stop()`.
         """
-        # `step` is not keyword-only, though the overloads say so: CPython 3.11 specialises no call of a function that has such (40 ns)
+        # `step` is not keyword-only, as the overloads have it: CPython 3.11 specialises no call of a function with such (40 ns)
         try:
             if y is ABSENT:
                 self._point(name, step, x, time_ns() if timestamp is None else timestamp_ns(timestamp))
