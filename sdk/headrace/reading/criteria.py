@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, get_args
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -13,8 +14,13 @@ from headrace_proto.errors import InvalidValue
 from headrace_proto.store.documents import State
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
+    from numpy.typing import NDArray
+
+    Mask = NDArray[np.bool_]
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 STATES: Final[tuple[str, ...]] = get_args(State)
 
 Several = str | Iterable[str] | None
@@ -32,12 +38,16 @@ class Criteria(NamedTuple):
 
 
 def matching(table: pa.Table, criteria: Criteria, now: datetime | None = None) -> pa.Table:
-    """The rows of a catalog's table that meet all criteria."""
-    found = _of_any(table, ("id", "experiment"), "id", criteria.id)
-    found = _of_any(found, ("state",), "state", _known_states(criteria.state))
-    found = _of_any(found, ("owner",), "owner", criteria.owner)
-    found = _with_all_tags(found, _several("tag", criteria.tag))
-    return _running_at_least(found, criteria.min_running_time, now or datetime.now(UTC))
+    """The rows of a catalog's table that meet all criteria; the table itself if there are none."""
+    masks = [
+        _of_any(table, ("id", "experiment"), "id", criteria.id),
+        _of_any(table, ("state",), "state", _known_states(criteria.state)),
+        _of_any(table, ("owner",), "owner", criteria.owner),
+        *_with_tags(table, _several("tag", criteria.tag)),
+        _running_at_least(table, criteria.min_running_time, now or datetime.now(UTC)),
+    ]
+    given = [mask for mask in masks if mask is not None]
+    return table.filter(pa.array(np.logical_and.reduce(given))) if given else table
 
 
 def _several(what: str, given: object) -> Sequence[str] | None:
@@ -57,34 +67,47 @@ def _known_states(given: Several) -> Sequence[str] | None:
     return values
 
 
-def _of_any(table: pa.Table, columns: tuple[str, ...], what: str, given: Several) -> pa.Table:
+def _of_any(table: pa.Table, columns: tuple[str, ...], what: str, given: Several) -> Mask | None:
     values = _several(what, given)
     if values is None:
-        return table
+        return None
     wanted = pa.array(values, pa.string())
-    masks = [pc.is_in(table[column], value_set=wanted) for column in columns]
-    return table.filter(masks[0] if len(masks) == 1 else pc.or_(*masks))
+    masks: list[Mask] = [pc.is_in(table[column], value_set=wanted).to_numpy() for column in columns]
+    return np.logical_or.reduce(masks)  # type: ignore[no-any-return]
 
 
-def _with_all_tags(table: pa.Table, tags: Sequence[str] | None) -> pa.Table:
+def _with_tags(table: pa.Table, tags: Sequence[str] | None) -> Iterator[Mask]:
     if not tags:
-        return table
-    wanted = set(tags)
-    each: list[Any] = table["tags"].to_pylist()
-    return table.filter(pa.array([wanted.issubset(has or ()) for has in each], pa.bool_()))
+        return
+    column: Any = table["tags"].combine_chunks()
+    each: Any = column.flatten()
+    rows = pc.list_parent_indices(column).to_numpy()
+    for tag in set(tags):
+        found: Mask = np.zeros(table.num_rows, np.bool_)
+        found[rows[pc.equal(each, pa.scalar(tag)).to_numpy(zero_copy_only=False)]] = True
+        yield found
 
 
-def _running_at_least(table: pa.Table, seconds: float | None, now: datetime) -> pa.Table:
+def _running_at_least(table: pa.Table, seconds: float | None, now: datetime) -> Mask | None:
     if seconds is None:
-        return table
+        return None
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
         raise InvalidValue(f"min_running_time={seconds!r} must be a number of seconds")
-    times: list[Any] = [table[column].to_pylist() for column in ("created_at", "finished_at")]
-    keep = [
-        running is not None and running >= timedelta(seconds=seconds)
-        for running in (running_time(created, finished, now) for created, finished in zip(*times, strict=True))
-    ]
-    return table.filter(pa.array(keep, pa.bool_()))
+    created, known = times_us(table["created_at"])
+    finished, ended = times_us(table["finished_at"])
+    running = np.where(ended, finished, us_of(now)) - created
+    return known & (running >= seconds * 1e6)
+
+
+def times_us(column: pa.ChunkedArray[Any]) -> tuple[NDArray[np.int64], Mask]:
+    """The times of a column in microseconds since 1970, and of which rows there is one."""
+    times: Any = column.cast(pa.int64())
+    return times.fill_null(0).to_numpy(), column.is_valid().to_numpy()
+
+
+def us_of(time: datetime) -> int:
+    """A time in microseconds since 1970."""
+    return (time - _EPOCH) // timedelta(microseconds=1)
 
 
 def running_time(created: datetime | None, finished: datetime | None, now: datetime) -> timedelta | None:

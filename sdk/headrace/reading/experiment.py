@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from difflib import get_close_matches
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from headrace.reading import downloads, hardware, series
@@ -16,6 +17,8 @@ from headrace_proto.store.documents import file_place
 from headrace_proto.store.plain import unplain
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import pandas as pd
 
     from headrace.reading.series import Duplicates, Order
@@ -44,12 +47,13 @@ class StoredExperiment:
     called, or by `refresh()`. Methods look at the newest commit first.
     """
 
-    def __init__(self, store: Store, project: str, internal_id: str, *, row: CatalogRow | None = None) -> None:
+    def __init__(
+        self, store: Store, project: str, internal_id: str, *, row: CatalogRow | Callable[[], CatalogRow] | None = None
+    ) -> None:
         self.store: Final = store
         self.project: Final = project
         self.internal_id: Final = internal_id
-        self._snapshot: Final = Snapshot(store, project, internal_id)
-        self._row = row
+        self._row = row  # in a long list they are made when they are asked for
         if row is None:
             self.refresh()
 
@@ -64,6 +68,10 @@ class StoredExperiment:
     def __hash__(self) -> int:
         return hash((self.store.url, self.project, self.internal_id))
 
+    @cached_property
+    def _snapshot(self) -> Snapshot:
+        return Snapshot(self.store, self.project, self.internal_id)
+
     def refresh(self) -> None:
         """Look at the newest commit. Raises `ExperimentNotFound` if there is none."""
         self._newest()
@@ -73,6 +81,8 @@ class StoredExperiment:
     @property
     def row(self) -> CatalogRow:
         """What lists show of it."""
+        if callable(self._row):
+            self._row = self._row()
         if self._row is None or (self._snapshot.known is not None and self._snapshot.known.number > self._row.commit):
             self._row = row_of(self._snapshot.commit)
         return self._row

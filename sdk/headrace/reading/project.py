@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import pyarrow.compute as pc
 
 from headrace.reading.criteria import Criteria, Several, matching
 from headrace.reading.experiment import StoredExperiment
-from headrace.reading.leaderboard import leaderboard
+from headrace.reading.leaderboard import Leaderboard
 from headrace_proto import names
 from headrace_proto.errors import ExperimentNotFound, InvalidValue, ProjectNotFound
 from headrace_proto.ids import is_id, project_id
 from headrace_proto.store import claims
 from headrace_proto.store.backend import open_store
-from headrace_proto.store.catalog import Catalog
+from headrace_proto.store.catalog import Catalog, Rows, in_order
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,6 +42,7 @@ class StoredProject:
         self.name: Final = names.project_name(name)
         self.id: Final = project_id(name)
         self._catalog: Final = Catalog(self.store, name)
+        self._all: tuple[pa.Table, Leaderboard] | None = None  # of all experiments, for as long as nothing is new
 
     def __repr__(self) -> str:
         return f"StoredProject({self.name!r}, store={self.store.url!r})"
@@ -78,8 +80,12 @@ class StoredProject:
         `id` (short or internal), `state` and `owner` take one or several, of which any will do; of several `tag`s an experiment
         must have all. `min_running_time` is in seconds.
         """
-        rows = self.rows(id, state, owner, tag, min_running_time)
-        return [StoredExperiment(self.store, self.name, row.experiment, row=row) for row in rows]
+        table = self._listed(Criteria(id, state, owner, tag, min_running_time))
+        rows, each = Rows(table), table["experiment"].to_pylist()
+        return [
+            StoredExperiment(self.store, self.name, str(experiment), row=partial(rows.__getitem__, place))
+            for place, experiment in enumerate(each)
+        ]
 
     def get_leaderboard(
         self,
@@ -94,7 +100,10 @@ class StoredProject:
         Columns: `id`, `name`, `created`, `finished`, `owner`, `notes`, `running_time` (seconds), `size` (bytes), `tags`, then
         `channel_<name>` with the last value (255 characters of a text), `parameter_<name>` and `property_<key>`.
         """
-        return leaderboard(self.rows(id, state, owner, tag, min_running_time))
+        table = self._listed(Criteria(id, state, owner, tag, min_running_time))
+        if self._all is not None and self._all[1].table is table:
+            return self._all[1].frame()
+        return Leaderboard(table).frame()
 
     def rows(
         self,
@@ -105,8 +114,17 @@ class StoredProject:
         min_running_time: float | None = None,
     ) -> list[CatalogRow]:
         """The same experiments as the catalog has them."""
-        table = matching(self._catalog.table(), Criteria(id, state, owner, tag, min_running_time))
-        return sorted(self._catalog.rows(table), key=_in_order)
+        return self._catalog.rows(self._listed(Criteria(id, state, owner, tag, min_running_time)))
+
+    def _listed(self, criteria: Criteria) -> pa.Table:
+        """The same experiments in columns, in the order of their numbers."""
+        table = self._catalog.table()
+        found = matching(table, criteria)
+        if found is not table:
+            return in_order(found)
+        if self._all is None or self._all[0] is not table:
+            self._all = (table, Leaderboard(in_order(table)))
+        return self._all[1].table
 
     def get_experiment(self, id: str) -> StoredExperiment:  # noqa: A002
         """The experiment with this id: `DIG-7`, its internal id, or the beginning of that if no other begins so.
@@ -120,7 +138,7 @@ class StoredProject:
             return StoredExperiment(self.store, self.name, found[0].experiment, row=found[0])
         if not found and is_id(id):  # committed, and not in the catalog yet
             return StoredExperiment(self.store, self.name, id)
-        raise ExperimentNotFound(self._no_single(id, sorted(found, key=_in_order)))
+        raise ExperimentNotFound(self._no_single(id, found))
 
     def _no_single(self, wanted: str, found: list[CatalogRow]) -> str:
         if not found:
@@ -132,8 +150,3 @@ class StoredProject:
 def _identified(table: pa.Table, wanted: str) -> pa.Table:
     exact = matching(table, Criteria(id=wanted))
     return exact if exact.num_rows else table.filter(pc.starts_with(table["experiment"], wanted))
-
-
-def _in_order(row: CatalogRow) -> tuple[int, str, str]:
-    key, _, number = row.id.rpartition("-")
-    return (int(number) if number.isdecimal() else 0, key, row.experiment)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import io
+import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from importlib import resources
 from math import isnan
 from typing import TYPE_CHECKING
 
 import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,13 +22,25 @@ from hypothesis import strategies as st
 from headrace_proto.errors import Corrupt
 from headrace_proto.store import layout
 from headrace_proto.store.backend import open_store
-from headrace_proto.store.catalog import DELTAS_MAX, Catalog, CatalogRow, append_rows, files_to_fold, fold, read_rows
+from headrace_proto.store.catalog import (
+    DELTAS_MAX,
+    JSON_ROWS_MAX,
+    Catalog,
+    CatalogRow,
+    append_rows,
+    files_to_fold,
+    fold,
+    in_order,
+    read_rows,
+)
+from headrace_proto.store.catalog.table import rows_of, table_of
 from headrace_proto.store.claims import ProjectRecord
 from tests.proto.store_base.faults import FaultyStore
 
 if TYPE_CHECKING:
     from headrace_proto.store.backend import Store
 
+FORMAT = resources.files("headrace_proto.store").joinpath("FORMAT.md").read_text(encoding="utf-8")
 PROJECT = "vision/digits"
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -126,6 +143,46 @@ def test_a_fold_leaves_much_larger_bases() -> None:
     names = [name.replace(".x", f".{suffixes[name.partition('-')[0]]}") for name in _names(kinds)]
     assert sorted(files_to_fold(names)) == sorted(names[index] for index in (1, 2, 3))
     assert files_to_fold([names[0], "notes.txt"]) == []
+
+
+def test_a_long_delta_is_columns(store: Store) -> None:
+    """Many rows at once are written and read as Parquet, and folded like others."""
+    catalog = Catalog(store, PROJECT)
+    catalog.append([_row(number) for number in range(JSON_ROWS_MAX)])
+    catalog.append([_row(number, 2) for number in range(1, JSON_ROWS_MAX + 2)])
+    names = store.names(layout.catalog_folder(PROJECT, 0))
+    assert sorted(name.rpartition(".")[2] for name in names) == ["json", "parquet"]
+    expected = {f"{n:032x}": 2 if n else 1 for n in range(JSON_ROWS_MAX + 2)}
+    assert _shown(store) == expected
+    assert catalog.fold()
+    assert (_files(store), _shown(store)) == (["base"], expected)
+
+
+def test_files_of_the_first_format_are_read(store: Store) -> None:
+    """A base with a row in JSON, as earlier releases wrote it, shows its rows; the next fold writes it anew."""
+    rows = [_row(1, tags=["a"], finished_at=START), _row(2, metrics={"up": float("inf")})]
+    columns = {"experiment": [row.experiment for row in rows], "row": [row.model_dump_json() for row in rows]}
+    buffer = io.BytesIO()
+    pq.write_table(pa.table(columns).replace_schema_metadata({"headrace.catalog": "1"}), buffer)
+    store.create(f"{layout.catalog_folder(PROJECT, 0)}/base-{2:010d}-{'0' * 32}.parquet", buffer.getvalue())
+    assert sorted(read_rows(store, PROJECT), key=lambda row: row.id) == rows
+    append_rows(store, PROJECT, [_row(3)])
+    assert fold(store, PROJECT)
+    assert sorted(read_rows(store, PROJECT), key=lambda row: row.id) == [*rows, _row(3)]
+
+
+@given(st.lists(st.tuples(st.sampled_from(["DIG", "DIGI", "A-B"]), st.integers(0, 30)), max_size=12))
+def test_numbers_order_rows(given_ids: list[tuple[str, int]]) -> None:
+    """DIG-9 comes before DIG-10; of one number the keys decide, then the experiments; what has no number comes first."""
+    ids = [f"{key}-{number}" for key, number in given_ids] + ["", "import-x", "7"]
+    rows = [_row(place, id=name) for place, name in enumerate(ids)]
+
+    def order(row: CatalogRow) -> tuple[int, str, str]:
+        key, _, number = row.id.rpartition("-")
+        return (int(number) if number.isdecimal() else 0, key, row.experiment)
+
+    assert rows_of(in_order(table_of(rows))) == sorted(rows, key=order)
+    assert rows_of(in_order(table_of(rows[:-3]))) == sorted(rows[:-3], key=order)
 
 
 def test_bases_stay_few(store: Store) -> None:
@@ -301,19 +358,17 @@ def test_a_damaged_file_is_named(store: Store) -> None:
         read_rows(store, PROJECT)
 
 
-def test_other_tools_read_it(store: Store) -> None:
-    """DuckDB answers a question over the base files: what is filtered by are columns, the rest is JSON."""
-    append_rows(store, PROJECT, [_row(number, state="succeeded" if number % 2 else "failed") for number in range(10)])
-    fold(store, PROJECT)
-    found = (
-        duckdb.connect()
-        .execute(
-            f"SELECT id, CAST(row->'metrics'->>'loss' AS DOUBLE) AS loss FROM '{store.url}/{PROJECT}/catalog/*/base-*.parquet' "
-            "WHERE state = 'succeeded' ORDER BY loss DESC LIMIT 2"
-        )
-        .fetchall()
-    )
-    assert found == [("DIG-9", 9 / 7), ("DIG-7", 1.0)]
+def test_other_tools_read_it(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The SQL of FORMAT.md answers over the Parquet files: each experiment once, names of one's own choice by their name."""
+    sql = re.findall(r"```sql\n(.*?)```", FORMAT, re.DOTALL)[-1]
+    catalog = Catalog(store, PROJECT)
+    catalog.append([_row(number) for number in range(1, 70)])
+    catalog.fold()
+    catalog.append([_row(number, 2, metrics={"loss": float(-number)}) for number in range(2, 70)])
+    monkeypatch.chdir(store.url_of(PROJECT))
+    with duckdb.connect() as connection:
+        found = connection.execute(sql).fetchall()
+    assert (len(found), found[0], found[-1]) == (69, ("DIG-69", -69.0, 0.1 * 69), ("DIG-1", 1 / 7, 0.1))
 
 
 def test_a_catalog_on_s3(s3_url: str) -> None:
