@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import os
 from functools import lru_cache
+from typing import Final
+
+_ENDED: Final = frozenset("ZX")
+"""States of proc(5): killed, and only its parent has not asked yet; or gone at this moment."""
+_PID_MAX: Final = 1 << 22
+"""The kernel's own limit."""
 
 
 def _first_line(path: str) -> str:
@@ -54,10 +60,20 @@ def process_start(pid: int) -> int:
 
 
 def process_gone(pid: int, start: int, namespace: int) -> bool:
-    """Whether the process is proven to be gone: only its own pid namespace can tell. One that waits for its parent is gone."""
-    if not namespace or namespace != pid_namespace():
+    """Whether the process that started then is proven to be gone: in doubt it lives. One that waits for its parent is gone.
+
+    Only its own pid namespace can tell, and not where /proc hides other users' processes. Takes facts that may be made up.
+    """
+    if not namespace or namespace != pid_namespace() or not (isinstance(pid, int) and 0 < pid <= _PID_MAX):
         return False
-    return process_start(pid) != start or process_state(pid) in ("", "Z", "X")
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:  # somebody else's: there it is
+        pass
+    started = process_start(pid)
+    return 0 not in (started, start) and (started != start or process_state(pid) in _ENDED)
 
 
 def maps(pid: int, start: int, part: str) -> bool:

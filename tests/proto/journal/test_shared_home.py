@@ -135,6 +135,20 @@ def test_without_locks_a_living_process_is_no_dead_writer(home: Home, monkeypatc
     assert [len(points_of(home, source)) for source in sources(home)] == [1, 1]
 
 
+def test_a_process_that_proc_hides_is_not_called_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with `hidepid`, for an agent of another user: what the kernel does not show may live. Nor is one that made-up facts name."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        facts = child.pid, machine.process_start(child.pid), machine.pid_namespace()
+        assert not machine.process_gone(*facts)
+        with monkeypatch.context() as hidden:
+            hidden.setattr(machine, "_first_line", lambda _: "")
+            assert not machine.process_gone(*facts)
+        child.kill()
+    assert machine.process_gone(*facts)
+    for made_up in ("1", -1, 0, 1 << 40, None):
+        assert not machine.process_gone(made_up, *facts[1:])  # type: ignore[arg-type]
+
+
 def test_an_agent_without_locks_says_what_to_do(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two could serve the home, so none does."""
     home.make()
