@@ -226,5 +226,5 @@ class _Tasks:
 
 
 def _uplink(settings: AgentSettings) -> Uplink:
-    credentials = str(settings.credentials) if settings.credentials else None
-    return NatsUplink(settings.nats, name=rights.agent_name(settings.site), credentials=credentials, tls=settings.tls)
+    name = rights.agent_name(settings.site)
+    return NatsUplink(settings.nats, name=name, credentials=settings.credentials_file, tls=settings.tls)

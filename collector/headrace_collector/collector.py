@@ -92,7 +92,7 @@ class Collector:
         client = await connect(
             settings.nats,
             name=rights.COLLECTOR_NAME,
-            credentials=str(settings.credentials) if settings.credentials else None,
+            credentials=settings.credentials_file,
             tls=settings.tls,
             on_event=self._hear,
             on_lost=self._on_lost,

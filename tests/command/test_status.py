@@ -22,6 +22,7 @@ from tests.waiting import wait_until
 
 Headrace = Callable[..., "subprocess.CompletedProcess[str]"]
 NOBODY = "nats://127.0.0.1:1"
+EXPERIMENT = "e" * 32
 
 
 def logged(home: Home) -> hr.Experiment:
@@ -78,6 +79,18 @@ def test_status_under_up_shows_every_part(headrace: Headrace, up: Callable[..., 
         assert experiment.internal_id[:8] not in text
         assert "STA-1" in text
         assert headrace("doctor").returncode == 0
+
+
+def test_commands_reach_the_broker_of_up_with_no_file_of_another(
+    headrace: Headrace, up: Callable[..., Up], home: Home
+) -> None:
+    """It talks no TLS and asks for no key, whatever the environment names for a cluster's broker."""
+    up().ready()
+    elsewhere = {"HEADRACE_NATS": NOBODY, "HEADRACE_TLS_CA": "/nowhere.pem", "HEADRACE_CREDENTIALS": "/nowhere.nk"}
+    assert "it does not answer" not in headrace("status", **elsewhere).stdout
+    assert headrace("doctor", **elsewhere).returncode == 0
+    waits_for_nothing = f"nothing of {EXPERIMENT} waits above a gap"
+    wait_until(lambda: waits_for_nothing in headrace("close-gap", EXPERIMENT, **elsewhere).stdout, "it answers")
 
 
 def test_status_shows_a_journal_that_does_not_open(headrace: Headrace, home: Home) -> None:

@@ -15,6 +15,7 @@ import pytest
 from nats.aio.msg import Msg
 
 import headrace as hr
+from headrace.command.probes import Access
 from headrace.command.probes import broker as ask_broker
 from headrace.reading import StoredProject
 from headrace.service import rights
@@ -147,7 +148,7 @@ def test_operator_sees_the_streams_and_no_event(start_nats: Callable[..., NatsSe
         await guarded.close()
 
     asyncio.run(make())
-    asked = ask_broker(guarded.url, str(guarded.key("operator")), guarded.authority.issue("operator"))
+    asked = ask_broker(Access(guarded.url, str(guarded.key("operator")), guarded.authority.issue("operator")))
     assert asked.problem == ""
     assert [(stream.name, stream.messages, stream.problem) for stream in asked.streams] == [
         (name, 0, "") for name in STREAMS

@@ -64,7 +64,7 @@ def process_gone(pid: int, start: int, namespace: int) -> bool:
 
     Only its own pid namespace can tell, and not where /proc hides other users' processes. Takes facts that may be made up.
     """
-    if not namespace or namespace != pid_namespace() or not (isinstance(pid, int) and 0 < pid <= _PID_MAX):
+    if not namespace or namespace != pid_namespace() or not (type(pid) is int and 0 < pid <= _PID_MAX):
         return False
     try:
         os.kill(pid, 0)

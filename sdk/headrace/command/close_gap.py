@@ -15,6 +15,7 @@ import typer
 from headrace.command.console import out, plain, print_json
 from headrace.command.find import find_experiment, open_for_reading
 from headrace.command.options import HomeOption, JsonOption, ProjectOption, StoreOption
+from headrace.command.probes import Access, access
 from headrace.command.running import running
 from headrace.command.settings import UpSettings
 from headrace.service.secrets import masked
@@ -54,9 +55,8 @@ def close_gap(
     there = running(where)
     if not is_id(experiment):
         experiment = find_experiment(open_for_reading(store, where), experiment, project).internal_id
-    if there is not None and nats is None:  # whose broker needs no key
-        settings = UpSettings(nats=there.nats)
-    answers = asyncio.run(_ask(settings, CloseGap(experiment, source or "")))
+    broker = access(settings, there, chosen=nats is not None)
+    answers = asyncio.run(_ask(broker, CloseGap(experiment, source or "")))
     if json:
         print_json([answer._asdict() for answer in answers])
     else:
@@ -65,20 +65,19 @@ def close_gap(
         raise typer.Exit(1)
 
 
-async def _ask(settings: UpSettings, request: CloseGap) -> list[GapsClosed]:
+async def _ask(broker: Access, request: CloseGap) -> list[GapsClosed]:
     """What each collector that holds the experiment answers. Raises `NobodyAnswers`."""
     from nats.js.api import Header
 
     from headrace.service.broker import connect
     from headrace.service.rights import OPERATOR_NAME
 
-    credentials = str(settings.credentials) if settings.credentials else None
-    url = masked(settings.nats)
+    url = masked(broker.url)
     heard: list[str] = []
     try:
         async with asyncio.timeout(CONNECT_S):
             client = await connect(
-                settings.nats, name=OPERATOR_NAME, credentials=credentials, tls=settings.tls, on_event=heard.append
+                broker.url, name=OPERATOR_NAME, credentials=broker.credentials, tls=broker.tls, on_event=heard.append
             )
     except TimeoutError:
         raise NobodyAnswers(f"the broker {url} does not answer: {'; '.join(heard) or 'silence'}; see --nats") from None

@@ -10,7 +10,7 @@ import typer
 from headrace.command.checks import Finding, Verdict, every_check
 from headrace.command.console import out, plain, print_json
 from headrace.command.options import HomeOption, JsonOption, StoreOption
-from headrace.command.probes import ask
+from headrace.command.probes import access, broker
 from headrace.command.running import running
 from headrace.command.settings import UpSettings
 from headrace.command.stores import absolute_store
@@ -32,7 +32,7 @@ def doctor(
     where = Home(settings.home)
     there = running(where)
     stored = there.store if there is not None and store is None else absolute_store(settings.store)
-    found = list(every_check(where, stored, ask(settings, there, chosen=nats is not None), there))
+    found = list(every_check(where, stored, broker(access(settings, there, chosen=nats is not None)), there))
     if json:
         print_json([finding._asdict() for finding in found])
     else:

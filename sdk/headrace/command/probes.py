@@ -8,17 +8,15 @@ import json
 from typing import Any, Final, NamedTuple
 
 from headrace.command.running import Running
+from headrace.service.ports import LOOPBACK
 from headrace.service.secrets import masked
 from headrace.service.settings import ServiceSettings
 from headrace.service.tls import Tls
-from headrace_proto import subjects
 from headrace_proto.errors import HeadraceError
 
-LOOPBACK: Final = "127.0.0.1"
 HTTP_S: Final = 2.0
 ANSWER_BYTES_MAX: Final = 1024 * 1024
 BROKER_S: Final = 3.0
-STREAMS: Final = (subjects.EVENTS_STREAM, subjects.FILES_STREAM, subjects.MARKS_STREAM, subjects.LEASES_STREAM)
 
 
 class Answer(NamedTuple):
@@ -80,30 +78,38 @@ def _get(port: int, path: str) -> tuple[int, bytes] | None:
         connection.close()
 
 
-def ask(settings: ServiceSettings, there: Running | None, *, chosen: bool) -> Broker:
-    """The broker of the running `up`, which needs no key; else, or when one was `chosen`, that of the settings."""
+class Access(NamedTuple):
+    """How a broker is reached."""
+
+    url: str
+    credentials: str | None = None
+    tls: Tls | None = None
+
+
+def access(settings: ServiceSettings, there: Running | None, *, chosen: bool) -> Access:
+    """To the broker of the running `up`, which needs no key; else, or when one was `chosen`, to that of the settings."""
     if there is not None and not chosen:
-        return broker(there.nats)
-    return broker(settings.nats, str(settings.credentials) if settings.credentials else None, settings.tls)
+        return Access(there.nats)
+    return Access(settings.nats, settings.credentials_file, settings.tls)
 
 
-def broker(url: str, credentials: str | None = None, tls: Tls | None = None) -> Broker:
-    """The broker at `url` and its streams. One that refuses is not waited for, one that is silent at most BROKER_S."""
+def broker(to: Access) -> Broker:
+    """The broker and its streams. One that refuses is not waited for, one that is silent at most BROKER_S."""
     try:
-        return asyncio.run(asyncio.wait_for(_asked(url, credentials, tls), BROKER_S))
+        return asyncio.run(asyncio.wait_for(_asked(to), BROKER_S))
     except TimeoutError:
-        return Broker(masked(url), f"it does not answer within {BROKER_S:.0f} s")
+        return Broker(masked(to.url), f"it does not answer within {BROKER_S:.0f} s")
     except (HeadraceError, OSError) as error:
-        return Broker(masked(url), str(error))
+        return Broker(masked(to.url), str(error))
 
 
-async def _asked(url: str, credentials: str | None, tls: Tls | None) -> Broker:
+async def _asked(to: Access) -> Broker:
     from nats.errors import Error
 
     from headrace.service.broker import connect
     from headrace.service.rights import OPERATOR_NAME
 
-    shown = masked(url)
+    shown = masked(to.url)
     refused: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     def heard(event: str) -> None:
@@ -111,7 +117,7 @@ async def _asked(url: str, credentials: str | None, tls: Tls | None) -> Broker:
             refused.set_result(event)
 
     connecting = asyncio.ensure_future(
-        connect(url, name=OPERATOR_NAME, credentials=credentials, tls=tls, on_event=heard)
+        connect(to.url, name=OPERATOR_NAME, credentials=to.credentials, tls=to.tls, on_event=heard)
     )
     try:
         await asyncio.wait((connecting, refused), return_when=asyncio.FIRST_COMPLETED)

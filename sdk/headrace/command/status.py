@@ -12,7 +12,7 @@ from rich.console import Console
 from headrace.command.console import out, plain, print_json, size, table
 from headrace.command.options import HomeOption, JsonOption
 from headrace.command.positions import Position, Unreadable, positions
-from headrace.command.probes import Broker, ask, healthz
+from headrace.command.probes import Broker, access, broker, healthz
 from headrace.command.running import Running, running
 from headrace.service.settings import ServiceSettings, load_settings
 from headrace_proto.home import Home
@@ -29,7 +29,7 @@ def status(
     settings = load_settings(ServiceSettings, "agent", config, home=home, nats=nats)
     where = Home(settings.home)
     there = running(where)
-    asked = ask(settings, there, chosen=nats is not None)
+    asked = broker(access(settings, there, chosen=nats is not None))
     parts = _parts(where, there, asked)
     found, unreadable = positions(where)
     if json:

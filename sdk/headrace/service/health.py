@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
+from headrace.service.ports import LOOPBACK
 from headrace.service.secrets import masked
 from headrace.service.token import is_loopback, metrics_token
 from headrace_proto.errors import ConfigError
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
     from headrace.service.settings import ServiceSettings
 
-LOOPBACK: Final = "127.0.0.1"
 _LOCAL_NAMES: Final = frozenset({LOOPBACK, "localhost", "[::1]"})
 _JSON: Final = "application/json"
 _TELLS_NOTHING: Final = frozenset({"/livez", "/readyz"})

@@ -61,6 +61,11 @@ class ServiceSettings(BaseSettings):
     log_json: bool = False
 
     @property
+    def credentials_file(self) -> str | None:
+        """The file of credentials, if one is named."""
+        return os.fspath(self.credentials) if self.credentials else None
+
+    @property
     def tls(self) -> Tls:
         """The files of TLS."""
         ca, cert, key = (os.fspath(file) if file else None for file in (self.tls_ca, self.tls_cert, self.tls_key))
