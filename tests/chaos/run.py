@@ -40,7 +40,6 @@ SETTLED_BYTES: Final = 64 * 1024
 DRAIN_S: Final = 120.0
 FSCK_S: Final = 300.0
 FRESH_EVENTS: Final = 1_000
-STREAMS: Final = (subjects.EVENTS_STREAM, subjects.FILES_STREAM, subjects.MARKS_STREAM, subjects.LEASES_STREAM)
 
 
 class Plan(NamedTuple):
@@ -226,7 +225,7 @@ class Chaos:
         if what == "lose all":
             wipe(self._stack.nats)
             return
-        for stream in STREAMS:
+        for stream in subjects.STREAMS:
             if stream == subjects.EVENTS_STREAM or self._dice.random() < 0.5:
                 with suppress(ValueError):  # it has no block yet
                     roll_back(self._stack.nats, stream, self._dice.uniform(0.5, 0.99))

@@ -28,7 +28,6 @@ from tests.waiting import until, wait_until
 
 EXPERIMENT, SOURCE = "0" * 32, "1" * 32
 OURS, OTHERS = SITES
-STREAMS = (subjects.EVENTS_STREAM, subjects.FILES_STREAM, subjects.MARKS_STREAM, subjects.LEASES_STREAM)
 
 FOREIGN_WRITES = (
     subjects.events(OTHERS, EXPERIMENT, SOURCE),
@@ -45,7 +44,7 @@ FOREIGN_WRITES = (
 API = (
     *(
         f"$JS.API.{verb}.{stream}"
-        for stream in STREAMS
+        for stream in subjects.STREAMS
         for verb in (
             "STREAM.INFO",
             "STREAM.DELETE",
@@ -151,7 +150,7 @@ def test_operator_sees_the_streams_and_no_event(start_nats: Callable[..., NatsSe
     asked = ask_broker(Access(guarded.url, str(guarded.key("operator")), guarded.authority.issue("operator")))
     assert asked.problem == ""
     assert [(stream.name, stream.messages, stream.problem) for stream in asked.streams] == [
-        (name, 0, "") for name in STREAMS
+        (name, 0, "") for name in subjects.STREAMS
     ]
 
 
@@ -248,8 +247,8 @@ async def test_nobody_else_writes_events(guarded: Guarded, role: str) -> None:
     writes = [
         subjects.events(OURS, EXPERIMENT, SOURCE),
         subjects.files(OURS, EXPERIMENT, SOURCE),
-        *(f"$JS.API.STREAM.DELETE.{stream}" for stream in STREAMS),
-        *(f"$JS.API.STREAM.UPDATE.{stream}" for stream in STREAMS),
+        *(f"$JS.API.STREAM.DELETE.{stream}" for stream in subjects.STREAMS),
+        *(f"$JS.API.STREAM.UPDATE.{stream}" for stream in subjects.STREAMS),
         f"$JS.API.STREAM.PURGE.{subjects.EVENTS_STREAM}",
         f"$JS.API.STREAM.MSG.DELETE.{subjects.EVENTS_STREAM}",
         "$JS.API.STREAM.CREATE.OTHER",

@@ -21,7 +21,6 @@ COLLECTOR_NAME: Final = "headrace-collector"
 OPERATOR_NAME: Final = "headrace-operator"
 """What the commands of people connect as: `status`, `doctor`, ..."""
 
-_STREAMS: Final = (subjects.EVENTS_STREAM, subjects.FILES_STREAM, subjects.MARKS_STREAM, subjects.LEASES_STREAM)
 _QUEUES: Final = (subjects.EVENTS_STREAM, subjects.FILES_STREAM)
 _API: Final = "$JS.API"
 
@@ -76,7 +75,7 @@ def collector() -> Rights:
             f"{subjects.MARKS_PREFIX}.>",
             f"{subjects.CONTROL_PREFIX}.>",
             f"{subjects.LEASES_PREFIX}.>",
-            *(f"{_API}.STREAM.{verb}.{stream}" for stream in _STREAMS for verb in ("INFO", "CREATE")),
+            *(f"{_API}.STREAM.{verb}.{stream}" for stream in subjects.STREAMS for verb in ("INFO", "CREATE")),
             *(f"{_API}.CONSUMER.{verb}.{queue}" for queue in _QUEUES for verb in ("LIST", "NAMES")),
             *(f"{_API}.CONSUMER.{verb}.{queue}.>" for queue in _QUEUES for verb in ("CREATE", "INFO", "DELETE")),
             *(f"{_API}.CONSUMER.DURABLE.CREATE.{queue}.>" for queue in _QUEUES),
@@ -98,7 +97,7 @@ def operator() -> Rights:
         publish=(
             f"{subjects.OPERATOR_PREFIX}.>",
             f"{subjects.CONTROL_PREFIX}.>",
-            *(f"{_API}.STREAM.INFO.{stream}" for stream in _STREAMS),
+            *(f"{_API}.STREAM.INFO.{stream}" for stream in subjects.STREAMS),
             *(f"{_API}.CONSUMER.{verb}.{queue}" for queue in _QUEUES for verb in ("LIST", "NAMES")),
             *(f"{_API}.CONSUMER.INFO.{queue}.>" for queue in _QUEUES),
             *(f"{_API}.DIRECT.GET.{stream}.>" for stream in (subjects.MARKS_STREAM, subjects.LEASES_STREAM)),

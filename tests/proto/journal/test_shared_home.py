@@ -136,7 +136,7 @@ def test_without_locks_a_living_process_is_no_dead_writer(home: Home, monkeypatc
 
 
 def test_a_process_that_proc_hides_is_not_called_dead(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As with `hidepid`, for an agent of another user: what the kernel does not show may live. Nor what facts name that are made up."""
+    """As with `hidepid`, for an agent of another user: what cannot be seen may live. Nor is one that nobody could have."""
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
         facts = child.pid, machine.process_start(child.pid), machine.pid_namespace()
         assert not machine.process_gone(*facts)
