@@ -26,10 +26,10 @@ import pyarrow.compute as pc
 from headrace_collector.metrics import Metrics
 from headrace_proto.errors import CommitConflict, HeadraceError
 from headrace_proto.limits import RETENTION_S, SWEEP_COMMITS, SWEEP_GRACE_S
-from headrace_proto.store import layout
 from headrace_proto.store.backend import Store
 from headrace_proto.store.catalog import Catalog
 from headrace_proto.store.chain import Chain
+from headrace_proto.store.claims import project_folders
 from headrace_proto.store.commits import PART_KINDS, Commit
 from headrace_proto.store.compaction import plan
 from headrace_proto.store.local import LocalStore
@@ -174,17 +174,13 @@ class Upkeep:
 
     def _ended_lately(self) -> Iterator[tuple[Place, Task]]:
         now_s = time.time()
-        for workspace in self._store.names(""):
-            for name in self._store.names(workspace) if workspace != layout.RESERVED else ():
-                project = f"{workspace}/{name}"
-                if not layout.is_project(project):
-                    continue
-                table = Catalog(self._store, project).table().select(["experiment", "finished_at"])
-                for row in table.filter(pc.is_valid(table["finished_at"])).to_pylist():
-                    age_s = now_s - row["finished_at"].timestamp()
-                    if age_s < LATELY_S:
-                        due_s = max(SETTLE_S, LAST_SWEEP_S - age_s)
-                        yield (project, row["experiment"]), Task(due_s, Work.SWEEP, ended=True)
+        for project in project_folders(self._store):
+            table = Catalog(self._store, project).table().select(["experiment", "finished_at"])
+            for row in table.filter(pc.is_valid(table["finished_at"])).to_pylist():
+                age_s = now_s - row["finished_at"].timestamp()
+                if age_s < LATELY_S:
+                    due_s = max(SETTLE_S, LAST_SWEEP_S - age_s)
+                    yield (project, row["experiment"]), Task(due_s, Work.SWEEP, ended=True)
 
     def close(self) -> None:
         """Let the thread end. What it is in the middle of leaves unreferenced files at most."""

@@ -143,8 +143,7 @@ class Chain:
         return self
 
     def _newest_number(self) -> int:
-        names = self.store.names(layout.commits_folder(*self.place))
-        return max((n for name in names if (n := layout.commit_number(name)) is not None), default=0)
+        return max(layout.commit_numbers(self.store.names(layout.commits_folder(*self.place))), default=0)
 
     def _load_if_old(self) -> None:
         """Look before a commit that would count as lost, being made upon a head that was read long ago."""

@@ -101,12 +101,18 @@ def claim_owner(store: Store, path: str) -> str:
 
 def projects(store: Store) -> list[str]:
     """The names of all projects of the store, sorted."""
-    found = []
-    for workspace in store.names(""):
-        if workspace in (layout.RESERVED, layout.FORMAT_FILE):
-            continue
-        found += [f"{workspace}/{name}" for name in store.names(workspace)]
-    return [name for name in found if layout.is_project(name) and store.size(layout.project_file(name)) is not None]
+    return [name for name in project_folders(store) if store.size(layout.project_file(name)) is not None]
+
+
+def project_folders(store: Store) -> list[str]:
+    """The folders that bear a project's name, sorted, whether it has a record or not."""
+    return sorted(
+        f"{workspace}/{name}"
+        for workspace in store.names("")
+        if workspace not in (layout.RESERVED, layout.FORMAT_FILE)
+        for name in store.names(workspace)
+        if layout.is_project(f"{workspace}/{name}")
+    )
 
 
 def claim_number(store: Store, project: str, experiment: str, hint: int = 1) -> int:

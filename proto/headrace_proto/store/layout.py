@@ -27,6 +27,7 @@ of names is the order of numbers for ever (six digits would end after 11.6 days 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from hashlib import sha256
 from typing import Final
 
@@ -142,11 +143,16 @@ def claim_number(name: str) -> int | None:
     return int(found[1]) if found else None
 
 
+def shards_folder(project: str) -> str:
+    """A project's catalog: a folder for each shard."""
+    return f"{project_folder(project)}/catalog"
+
+
 def catalog_folder(project: str, shard: int) -> str:
     """The folder of one shard of a project's catalog."""
     if not 0 <= shard < TOKENS:
         raise ValueError(f"shard {shard} is outside 0..{TOKENS - 1}")
-    return f"{project_folder(project)}/catalog/{shard:03d}"
+    return f"{shards_folder(project)}/{shard:03d}"
 
 
 def experiments_folder(project: str) -> str:
@@ -181,6 +187,11 @@ def commit_number(name: str) -> int | None:
     """The number that the name of a commit means; None for any other name."""
     found = _NUMBERED.fullmatch(name)
     return int(found[1]) if found else None
+
+
+def commit_numbers(names: Iterable[str]) -> list[int]:
+    """The numbers of the commits among `names`, ascending."""
+    return sorted(number for name in names if (number := commit_number(name)) is not None)
 
 
 def side_file(project: str, experiment: str, number: int, nonce: str) -> str:
@@ -255,6 +266,11 @@ def piece_file(project: str, experiment: str, source: str, file: str, offset: in
 def piece_offset(name: str) -> int | None:
     """The offset that the name of a piece means; None for any other name."""
     return int(name) if _OFFSET.fullmatch(name) else None
+
+
+def piece_offsets(names: Iterable[str]) -> list[int]:
+    """The offsets of the pieces among `names`, ascending."""
+    return sorted(offset for name in names if (offset := piece_offset(name)) is not None)
 
 
 def checked_path(path: str) -> str:

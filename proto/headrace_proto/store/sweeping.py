@@ -18,7 +18,7 @@ the retention that dropped something.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
 from headrace_proto.events import Outcome
@@ -31,7 +31,7 @@ from headrace_proto.store.chain import Chain
 from headrace_proto.store.commits import PART_KINDS, Commit, PartKind
 from headrace_proto.store.documents import FILE_FOLDERS, FileGroup, file_place
 
-__all__ = ["Orphan", "Swept", "find_orphans", "named_places", "sweep"]
+__all__ = ["Orphan", "Swept", "find_orphans", "first_of_chain", "named_places", "sweep"]
 
 ATTEMPTS_MAX: Final = 4
 """Sweeps of one experiment that lose their commit to another writer; the next occasion will do as well."""
@@ -113,6 +113,14 @@ def sweep(
     return Swept(paths, len(commits))
 
 
+def first_of_chain(numbers: Iterable[int], newest: int) -> int:
+    """The lowest number that leads to the newest without a hole: below it is only what a writer that slept has made."""
+    listed, first = set(numbers), newest
+    while first - 1 in listed:
+        first -= 1
+    return first
+
+
 def named_places(chain: Chain) -> set[str]:
     """All files that the head names, from the experiment's folder, but for the texts and images that rows name."""
     head = chain.head
@@ -152,9 +160,8 @@ class _Survey:
         self._chain: Final = chain
         self._store: Final = chain.store
         self._grown_ns: Final = now_ns - round(grace_s * 1e9)
-        names = self._store.names(layout.commits_folder(*chain.place))
-        self._numbers: Final = sorted(n for name in names if (n := layout.commit_number(name)) is not None)
-        self._first: Final = self._first_of_chain()
+        self._numbers: Final = layout.commit_numbers(self._store.names(layout.commits_folder(*chain.place)))
+        self._first: Final = first_of_chain(self._numbers, chain.number)
         self._retained: Final = self._newest_before(now_ns - round(RETENTION_S * 1e9))
         self._grown: Final = self._newest_before(self._grown_ns)
 
@@ -164,13 +171,6 @@ class _Survey:
         """Commits to remove, lowest first."""
         kept = min(self._retained, self._chain.number + 2 - COMMITS_KEPT)  # the sweep adds one
         return [number for number in self._numbers if number < kept]
-
-    def _first_of_chain(self) -> int:
-        """The lowest number that leads to the head without a hole: below it is only what a writer that slept has made."""
-        listed, first = set(self._numbers), self._chain.number
-        while first - 1 in listed:
-            first -= 1
-        return first
 
     def _newest_before(self, limit_ns: int) -> int:
         """The newest commit written before `limit_ns`, 0 if there is none.

@@ -140,8 +140,7 @@ class Upload:
         return layout.piece_file(*self._identity, offset)
 
     def _piece_offsets(self) -> list[int]:
-        found = (layout.piece_offset(name) for name in self._store.names(self._folder))
-        return sorted(offset for offset in found if offset is not None)
+        return layout.piece_offsets(self._store.names(self._folder))
 
     def _stored_offset(self) -> int:
         offsets = self._piece_offsets()

@@ -47,8 +47,7 @@ class Snapshot:
     def newest(self) -> Commit:
         """Look for the newest commit: one listing, and one read if there is a newer one."""
         for _ in range(RELOADS_MAX):
-            numbers = [layout.commit_number(name) for name in self.store.names(self._commits)]
-            number = max((number for number in numbers if number is not None), default=None)
+            number = max(layout.commit_numbers(self.store.names(self._commits)), default=None)
             if number is None:
                 raise ExperimentNotFound(f"the store {self.store.url!r} has no experiment at {self.folder!r}")
             if self._commit is not None and self._commit.number == number:

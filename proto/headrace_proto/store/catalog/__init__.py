@@ -177,11 +177,7 @@ class Catalog:
     def forget(self, experiments: Collection[str]) -> None:
         """Remove the rows of these experiments: what is appended for them from now on is shown again."""
         for shard in self._present_shards():
-            paths = [
-                f"{self._folder(shard)}/{name}"
-                for name in self._store.names(self._folder(shard))
-                if _FILE.fullmatch(name)
-            ]
+            paths = self._paths_of(shard)
             try:
                 table = newest([self._read(path) for path in paths])
             except FileNotFoundError:  # somebody folds: nothing is lost by leaving it as it is
@@ -199,7 +195,7 @@ class Catalog:
         return record.shards if record else 1
 
     def _present_shards(self) -> list[int]:
-        names = self._store.names(f"{layout.project_folder(self._project)}/catalog")
+        names = self._store.names(layout.shards_folder(self._project))
         return [int(name) for name in names if name.isdecimal() and int(name) < TOKENS]
 
     def _folder(self, shard: int) -> str:
@@ -245,12 +241,11 @@ class Catalog:
         return self._shown[1]
 
     def _paths(self) -> list[str]:
-        return [
-            f"{self._folder(shard)}/{name}"
-            for shard in self._present_shards()
-            for name in self._store.names(self._folder(shard))
-            if _FILE.fullmatch(name)
-        ]
+        return [path for shard in self._present_shards() for path in self._paths_of(shard)]
+
+    def _paths_of(self, shard: int) -> list[str]:
+        folder = self._folder(shard)
+        return [f"{folder}/{name}" for name in self._store.names(folder) if _FILE.fullmatch(name)]
 
     def _read(self, path: str) -> pa.Table:
         data = self._store.read(path)

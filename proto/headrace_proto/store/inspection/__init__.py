@@ -44,15 +44,11 @@ def _quiet(project: str, done: int, total: int) -> None:
 
 def _projects(store: Store) -> list[str]:
     """Those with a record, and those that only look like one: folders with experiments."""
-    found = set(claims.projects(store))
-    for workspace in store.names(""):
-        if workspace not in (layout.RESERVED, layout.FORMAT_FILE):
-            found |= {
-                name
-                for project in store.names(workspace)
-                if layout.is_project(name := f"{workspace}/{project}") and store.names(layout.experiments_folder(name))
-            }
-    return sorted(found)
+    return [
+        name
+        for name in claims.project_folders(store)
+        if store.size(layout.project_file(name)) is not None or store.names(layout.experiments_folder(name))
+    ]
 
 
 def _inspect_project(

@@ -11,6 +11,7 @@ from headrace_proto.store.chain import Chain
 from headrace_proto.store.commits import Commit, Side
 from headrace_proto.store.documents import LostRange
 from headrace_proto.store.inspection.findings import Finding, error, note
+from headrace_proto.store.sweeping import first_of_chain
 
 _RESTORE: Final = "restore it from a copy of the store; nothing can make up what it said"
 _REPORT: Final = (
@@ -20,26 +21,16 @@ _REPORT: Final = (
 
 def inspect_commits(chain: Chain, store_id: str | None, *, all_of_them: bool) -> Iterator[Finding]:
     """Look at the newest commit, or at all that are retained, oldest first. Two are held at a time."""
-    names = chain.store.names(layout.commits_folder(*chain.place))
-    numbers = sorted(n for name in names if (n := layout.commit_number(name)) is not None and n <= chain.number)
-    first = _first_of_chain(numbers)
+    folder = layout.commits_folder(*chain.place)
+    numbers = [number for number in layout.commit_numbers(chain.store.names(folder)) if number <= chain.number]
+    first = first_of_chain(numbers, chain.number)
     strangers = [number for number in numbers if number < first]
     if strangers:
-        folder = layout.commits_folder(*chain.place)
         yield note(folder, f"{len(strangers)} commits lie below a hole: of a writer that slept, no reader sees them")
     steps = _Steps(chain, store_id)
     for number in numbers if all_of_them else [chain.number]:
         if number >= first:
             yield from steps.inspect(number)
-
-
-def _first_of_chain(numbers: list[int]) -> int:
-    first = numbers[-1] if numbers else 0
-    for number in reversed(numbers[:-1]):
-        if number != first - 1:
-            break
-        first = number
-    return first
 
 
 class _Steps:

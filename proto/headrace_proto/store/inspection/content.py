@@ -137,9 +137,8 @@ class Content:
     def _pending(self) -> Iterator[Finding]:
         for file in self._head.pending.values():
             folder = layout.upload_folder(*self._chain.place, file.source, file.file)
-            offsets = sorted(n for name in self._store.names(folder) if (n := layout.piece_offset(name)) is not None)
             end = 0
-            for offset in offsets:
+            for offset in layout.piece_offsets(self._store.names(folder)):
                 if offset != end:
                     yield warning(
                         folder, f"a piece begins at {offset}, the one before it ends at {end}", "it is sent again"

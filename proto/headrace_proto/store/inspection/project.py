@@ -84,7 +84,7 @@ class CatalogCheck:
             if self._options.repair and (shown is None or shown < row.commit):
                 append_rows(self._store, self._project, [row])
             return
-        folder = f"{layout.project_folder(self._project)}/catalog"
+        folder = layout.shards_folder(self._project)
         if shown is None:
             says = f"no row for {row.id} ({found.experiment}): no list shows it"
         elif shown > row.commit:
@@ -101,7 +101,7 @@ class CatalogCheck:
 
     def end(self, experiments: set[str]) -> Iterator[Finding]:
         """Rows of experiments that have no commit (those of `experiments` are damaged, and keep theirs)."""
-        folder = f"{layout.project_folder(self._project)}/catalog"
+        folder = layout.shards_folder(self._project)
         nowhere = sorted(
             name
             for name in self._shown.keys() - experiments
