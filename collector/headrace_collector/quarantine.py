@@ -48,19 +48,29 @@ class Room:
             self._left -= size if taken else 0
             return taken
 
+    def give_back(self, size: int) -> None:
+        """What room was taken for was not put aside: a store that is out of order for hours must not use it up."""
+        with self._lock:
+            self._left = min(self._bytes_max, self._left + size)
+
 
 _room: Final = Room()
 
 
 def put_away(store: Store, token: int, data: bytes, facts: Mapping[str, Any], room: Room = _room) -> None:
-    """Write the bytes, and `facts` beside them. Without room both are only told to the log. Blocks."""
-    if not room.take(len(data) + _LEAST_BYTES, time.monotonic()):
+    """Write the bytes, and `facts` beside them. Without room both are only told to the log. Blocks. Raises `OSError`."""
+    size = len(data) + _LEAST_BYTES
+    if not room.take(size, time.monotonic()):
         _LOG.error("no room in the quarantine: bytes are not kept", extra={"bytes": len(data), **facts})
         return
     time_ns, nonce = time.time_ns(), os.urandom(8).hex()
     text = json.dumps({"format": layout.STORE_FORMAT, "bytes": len(data), **facts}, indent=2, default=str)
-    store.put(layout.quarantine_file(token, time_ns, nonce, "json"), text.encode())
-    store.put(layout.quarantine_file(token, time_ns, nonce, "bin"), data)
+    try:
+        store.put(layout.quarantine_file(token, time_ns, nonce, "bin"), data)
+        store.put(layout.quarantine_file(token, time_ns, nonce, "json"), text.encode())
+    except BaseException:
+        room.give_back(size)
+        raise
 
 
 class Quarantine:

@@ -16,6 +16,7 @@ from headrace_proto.store.apply import apply
 from headrace_proto.store.backend import open_store
 from tests.collector.frames import Source
 from tests.collector.harness import Broker, collecting, document, points, quarantined
+from tests.proto.store_base.faults import FaultyStore
 
 
 def test_quarantine_cannot_be_flooded(store: str) -> None:
@@ -27,6 +28,18 @@ def test_quarantine_cannot_be_flooded(store: str) -> None:
     assert 1 <= len(quarantined(store)) <= 10
     slow = Room(bytes_max=100, per_s=1.0)
     assert [slow.take(100, now) for now in (0.0, 50.0, 99.0, 100.0)] == [True, False, False, True]
+
+
+def test_tries_that_fail_take_no_room_in_the_quarantine(store: str) -> None:
+    """While the store is out of order a frame is tried again and again: it is kept as soon as there is a store."""
+    broken = FaultyStore(open_store(store), plan=lambda _: "before")
+    room = Room(bytes_max=100_000, per_s=0.0)
+    for _ in range(50):
+        with pytest.raises(OSError, match="quarantine"):
+            put_away(broken, 7, b"x" * 10_000, {"reason": "a flood"}, room)
+    put_away(open_store(store), 7, b"x" * 10_000, {"reason": "a flood"}, room)
+    (kept,) = quarantined(store)
+    assert kept.read_bytes() == b"x" * 10_000
 
 
 class Mistake:

@@ -29,7 +29,8 @@ class Staging:
         self._written: list[str] = []
 
     def put_aside(self, items: Iterable[Quarantined], now_ns: int) -> None:
-        """Keep bytes in quarantine. Their place follows from what they are: kept twice, they are there once."""
+        """Keep bytes in quarantine. Their place follows from what they are, so a commit that is made again upon another head, at
+        the same `now_ns`, leaves them there once."""
         for item in items:
             nonce = layout.nonce_of(item.source, str(item.position))
             facts = {
