@@ -29,9 +29,8 @@ class Mark(NamedTuple):
     short_id: str = ""  # DIG-1, once it is known
     interval_s: float = 1.0  # how often this collector commits: agents batch by age of a tenth of it
     dead: bool = False  # the store has been told that the source's writer is gone, at this position
-    missing: int = (
-        -1
-    )  # where the first range below it begins that collectors gave up: who has those bytes keeps and sends them
+    missing: int = -1
+    """Where the first range below it begins that collectors gave up: who has those bytes keeps and sends them."""
 
 
 class FileMark(NamedTuple):
@@ -80,6 +79,12 @@ def encode(message: Mark | FileMark | Rewind | CloseGap | GapsClosed) -> bytes:
     return packed
 
 
+_TYPES: Final[dict[Any, tuple[type, ...]]] = {
+    kind: tuple(get_origin(hint) or hint for hint in get_type_hints(kind).values())
+    for kind in (Mark, FileMark, Rewind, CloseGap, GapsClosed)
+}
+"""Of the fields, in order: a NamedTuple's own annotations are unresolved names, and resolving them takes longer than all else."""
+
 _Message = TypeVar("_Message", Mark, FileMark, Rewind, CloseGap, GapsClosed)
 
 
@@ -94,6 +99,5 @@ def decode(kind: type[_Message], data: bytes) -> _Message | None:
         message = kind(**fields)
     except Exception:  # hostile bytes raise a handful of unrelated types, and the reaction to each is the same
         return None
-    types = get_type_hints(kind)  # a NamedTuple's own annotations are unresolved names
-    rightly = all(type(value) is (get_origin(types[name]) or types[name]) for name, value in message._asdict().items())
+    rightly = all(type(value) is wanted for value, wanted in zip(message, _TYPES[kind], strict=True))
     return message if rightly else None
