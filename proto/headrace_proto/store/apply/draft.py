@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -152,8 +153,6 @@ class Draft:
         self._aside_max: Final = aside_max
         self._aside: dict[str, list[Quarantined]] = {}
         self._words: int | None = None
-        archived = [item.record for item in side.sources.values()]
-        self.last_words = sum(len(record.detail or "") for record in (*self.records.values(), *archived))
         self.dropped: set[str] = set()
         self._codes: dict[str, int] = {name: code for code, name in enumerate(self.names)}
         self._tables: dict[str, SourceTable] = {}
@@ -204,6 +203,12 @@ class Draft:
             return False
         self._words += count
         return True
+
+    @cached_property
+    def last_words(self) -> int:
+        """Characters of all sources' tracebacks, counted when the first of this draft's ends with one."""
+        archived = [item.record for item in self.archive.sources.values()]
+        return sum(len(record.detail or "") for record in (*self.records.values(), *archived))
 
     def _fetch(self, source: str) -> None:
         archived = self.archive.take_source(source)
