@@ -19,7 +19,8 @@ from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 
 from headrace.service.cancelling import stay_cancelled
-from headrace_collector.keeper import TRANSIENT, told
+from headrace.service.logs import told
+from headrace_collector.keeper import TRANSIENT
 from headrace_proto import messages, subjects
 from headrace_proto.messages import FileMark, Mark, Rewind
 

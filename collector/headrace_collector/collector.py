@@ -21,8 +21,9 @@ from nats.js import JetStreamContext
 from headrace.service import rights
 from headrace.service.broker import connect
 from headrace.service.health import Health, HealthServer
+from headrace.service.logs import told
 from headrace_collector.answers import Answers
-from headrace_collector.keeper import TRANSIENT, LeaseKeeper, told
+from headrace_collector.keeper import TRANSIENT, LeaseKeeper
 from headrace_collector.leases import LeaseBook
 from headrace_collector.metrics import Metrics
 from headrace_collector.pacing import Pacing

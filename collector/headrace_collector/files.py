@@ -10,7 +10,6 @@ The event that names the file may come before or after its bytes: the pieces wai
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ from typing import Final
 
 from headrace_collector.bench import Bench
 from headrace_collector.intake import REWIND_PAUSE_S, Arrival
+from headrace_collector.pausing import comes_within
 from headrace_collector.workshop import Workshop
 from headrace_proto.errors import Corrupt
 from headrace_proto.frame import Frame, raw_body
@@ -184,9 +184,7 @@ class FileDesk:
         if gathered and left_s <= 0:
             await self._workshop.haul(upload.flush)
         elif not self._arrived:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(max(left_s, 0.0) if not self.report else None):
-                    await self._wake.wait()
+            await comes_within(self._wake, None if self.report else max(left_s, 0.0))
 
     async def _finish(self, upload: Upload) -> None:
         """Put the file in place. In turn with commits: one of them may give its path to another file."""

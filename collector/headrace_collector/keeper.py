@@ -23,7 +23,9 @@ from nats.js.errors import APIError, NotFoundError
 from nats.js.errors import Error as JetStreamError
 
 from headrace.service.cancelling import stay_cancelled
+from headrace.service.logs import told
 from headrace_collector.leases import BEAT_S, LEASE_TTL_S, LeaseBook, Member, Owner
+from headrace_collector.pausing import comes_within
 from headrace_proto import subjects
 
 _LOG: Final = logging.getLogger(__name__)
@@ -35,11 +37,6 @@ _TTL: Final[dict[str, str]] = {Header.MSG_TTL: f"{LEASE_TTL_S}s"}
 
 TRANSIENT: Final = (nats.errors.Error, JetStreamError, asyncio.TimeoutError, OSError)
 """What a broker that restarts, or is out of reach, makes of a request."""
-
-
-def told(error: BaseException) -> str:
-    """What went wrong, for a log: the client's errors have no `repr` of their own."""
-    return f"{type(error).__name__}: {error}".rstrip(": ")
 
 
 class Holder(Protocol):
@@ -93,9 +90,7 @@ class LeaseKeeper:
         """Drain every partition and give its lease back, then say goodbye. `run` must still run, for it goes on renewing."""
         self._book.leaving = True
         self._early.set()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                await self._empty.wait()
+        await comes_within(self._empty, timeout_s)
         if self._client.is_connected:
             await self._client.publish(subjects.collector(self._book.collector), b"", headers=_TTL.copy())
 
@@ -139,9 +134,7 @@ class LeaseKeeper:
 
     async def _pause(self) -> None:
         self._early.clear()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(BEAT_S):
-                await self._early.wait()
+        await comes_within(self._early, BEAT_S)
 
     async def _follow_plan(self, tasks: asyncio.TaskGroup) -> None:
         now = time.monotonic()

@@ -17,10 +17,11 @@ from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 
 from headrace.service.cancelling import stay_cancelled
+from headrace.service.logs import told
 from headrace_collector.address import Address
 from headrace_collector.consumer import ACK_WAIT_S, Consumer, ConsumerGone, Queue, make_consumer, verify
 from headrace_collector.intake import FRAME_OVERHEAD, Arrival
-from headrace_collector.keeper import TRANSIENT, told
+from headrace_collector.keeper import TRANSIENT
 from headrace_collector.pull import Pull
 from headrace_collector.quarantine import Quarantine
 from headrace_collector.worker import Worker

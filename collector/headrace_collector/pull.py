@@ -22,6 +22,7 @@ from nats.js.api import Header
 from headrace.service.cancelling import stay_cancelled
 from headrace_collector.consumer import Consumer, ConsumerGone, verify
 from headrace_collector.keeper import TRANSIENT
+from headrace_collector.pausing import comes_within
 from headrace_proto.limits import MIB
 
 _LOG: Final = logging.getLogger(__name__)
@@ -115,10 +116,7 @@ class Pull:
         await self._client.publish(self._next, json.dumps(request).encode(), f"{self._inbox}.{self._request}")
         while not self._ended:
             self._heard.clear()
-            try:
-                async with asyncio.timeout(SILENCE_S):
-                    await self._heard.wait()
-            except TimeoutError:
+            if not await comes_within(self._heard, SILENCE_S):
                 return self._left < PULL_MESSAGES
         return True
 

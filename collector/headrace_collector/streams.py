@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from typing import Final
 
@@ -11,7 +10,9 @@ from nats.js import JetStreamContext
 
 from headrace.service.broker import ensure_streams
 from headrace.service.cancelling import stay_cancelled
-from headrace_collector.keeper import TRANSIENT, told
+from headrace.service.logs import told
+from headrace_collector.keeper import TRANSIENT
+from headrace_collector.pausing import comes_within
 from headrace_proto.errors import StreamUnsuitable
 
 _LOG: Final = logging.getLogger(__name__)
@@ -57,7 +58,5 @@ class Streams:
             stay_cancelled()
 
     async def _pause(self) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(LOOK_S):
-                await self._soon.wait()
+        await comes_within(self._soon, LOOK_S)
         self._soon.clear()

@@ -15,6 +15,8 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Final
 
+from headrace_collector.pausing import comes_within
+
 _LOG: Final = logging.getLogger(__name__)
 
 PAUSE_S_FIRST: Final = 0.5
@@ -61,7 +63,7 @@ async def _keep_alive(
             return
         pause_s = PAUSE_S_FIRST if time.monotonic() - started_at >= STEADY_S else min(pause_s * 2, PAUSE_S_MAX)
         _LOG.error("a worker ended by itself and is started again", extra={"code": code, "pause_s": pause_s})
-        await _sleep_unless(stop, pause_s)
+        await comes_within(stop, pause_s)
 
 
 async def _live(command: Sequence[str], environment: Mapping[str, str], stop: asyncio.Event, stop_s: float) -> int:
@@ -81,11 +83,3 @@ async def _live(command: Sequence[str], environment: Mapping[str, str], stop: as
             child.kill()
         code = await ended
     return code
-
-
-async def _sleep_unless(stop: asyncio.Event, pause_s: float) -> None:
-    try:
-        async with asyncio.timeout(pause_s):
-            await stop.wait()
-    except TimeoutError:
-        return

@@ -24,6 +24,7 @@ from typing import Final, NamedTuple
 import pyarrow.compute as pc
 
 from headrace_collector.metrics import Metrics
+from headrace_collector.pausing import comes_within
 from headrace_proto.errors import CommitConflict, HeadraceError
 from headrace_proto.limits import RETENTION_S, SWEEP_COMMITS, SWEEP_GRACE_S
 from headrace_proto.store.backend import Store
@@ -127,9 +128,7 @@ class Upkeep:
             else:
                 del self._due[place]
         self._wake.set()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(limit_s):
-                await self._idle.wait()
+        await comes_within(self._idle, limit_s)
 
     async def _next(self) -> Place:
         while True:
@@ -140,11 +139,7 @@ class Upkeep:
             wait_s = self._due[place].due - time.monotonic() if place else None
             if place and wait_s is not None and wait_s <= 0:
                 return place
-            try:
-                async with asyncio.timeout(wait_s):
-                    await self._wake.wait()
-            except TimeoutError:
-                continue
+            await comes_within(self._wake, wait_s)
 
     # -- In the thread --------------------------------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ from headrace_collector.bench import Bench, Stored
 from headrace_collector.files import Files
 from headrace_collector.gathering import Gap, Gathering
 from headrace_collector.intake import FRAME_OVERHEAD, GAP_PATIENCE_S, Arrival, Verdict
+from headrace_collector.pausing import comes_within
 from headrace_collector.workshop import RETRY_S_FIRST, RETRY_S_MAX, Workshop
 from headrace_proto.errors import CommitConflict
 from headrace_proto.frame import SOURCE_GONE, Frame, FrameKind
@@ -233,10 +234,7 @@ class Worker:
     async def _until_due(self) -> None:
         while (left := self._due - time.monotonic()) > 0:
             self._wake.clear()
-            try:
-                async with asyncio.timeout(None if left == math.inf else left):
-                    await self._wake.wait()
-            except TimeoutError:
+            if not await comes_within(self._wake, None if left == math.inf else left):
                 return
 
     async def _retrying_step(self) -> None:

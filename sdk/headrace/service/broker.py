@@ -13,6 +13,7 @@ from nats.aio.client import Client, Server
 from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
 from nats.js.errors import APIError, NotFoundError
 
+from headrace.service.logs import told
 from headrace.service.secrets import masked
 from headrace.service.secured import Refused, SecuredClient
 from headrace.service.tls import Tls
@@ -176,7 +177,7 @@ class _Events:
 
     async def error(self, error: Exception) -> None:
         if not isinstance(error, Refused):  # told already
-            self.tell(f"broker: {type(error).__name__}: {error}".rstrip(": "))
+            self.tell(f"broker: {told(error)}")
             if self._on_error is not None:
                 self._on_error(str(error))
 

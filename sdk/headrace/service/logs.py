@@ -46,6 +46,11 @@ def _facts(record: logging.LogRecord) -> dict[str, object]:
     return {name: value for name, value in vars(record).items() if name not in _STANDARD}
 
 
+def told(error: BaseException) -> str:
+    """What went wrong, for a log: the errors of nats-py have no `repr` of their own, and often no text."""
+    return f"{type(error).__name__}: {error}".rstrip(": ")
+
+
 def configure_logging(level: str = "info", *, json: bool = False) -> None:
     """Send the records of this process to standard error. Calling it again replaces the first call's settings."""
     handler = logging.StreamHandler(sys.stderr)
