@@ -51,6 +51,10 @@ class ArtifactNotFound(HeadraceError, FileNotFoundError):
     """A file to log does not exist, or the experiment has no artifact of this path."""
 
 
+class NotAFolder(HeadraceError, NotADirectoryError):
+    """What should be a folder to download into is a file."""
+
+
 class HomeUnusable(HeadraceError, PermissionError):
     """The folder for journals cannot be made, read or written, or belongs to somebody else."""
 

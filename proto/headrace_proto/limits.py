@@ -34,6 +34,9 @@ COMMIT_EVENTS_MAX: Final = 16 * KIB
 """Events besides points and rows that one commit takes up: each is up to 1.6 KB of objects until it stands in a table, and two
 experiments are stored at once. What is beyond becomes a further commit, so that many small batches weigh no more than one."""
 
+IMAGE_BYTES_MAX: Final = 15 * MIB
+"""Of one image's file, Neptune's limit: whoever draws larger ones means an artifact."""
+
 # -- Journal ------------------------------------------------------------------------------------------------------------
 
 HEADER_BYTES: Final = 8 * KIB

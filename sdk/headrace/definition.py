@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from headrace.values import optional_text, parameters, property_text
+from headrace.values import optional_text, parameters
+from headrace.values import properties as kept_properties
 from headrace_proto import names
 from headrace_proto.errors import InvalidValue
 from headrace_proto.events import Kind, pack
@@ -31,6 +32,8 @@ class Definition(NamedTuple):
     hostname: str
     key: str | None
     created_ns: int
+    notebook_id: str | None = None
+    notebook_path: str | None = None
 
     def events(self) -> Iterator[tuple[Any, ...]]:
         """CREATE, and what does not fit into it."""
@@ -47,6 +50,8 @@ class Definition(NamedTuple):
             "hostname": self.hostname,
             "key": self.key,
             "created_ns": self.created_ns,
+            "notebook_id": self.notebook_id,
+            "notebook_path": self.notebook_path,
         }
         known = {name: value for name, value in facts.items() if value is not None}
         yield (Kind.CREATE, self.created_ns, known)
@@ -84,26 +89,23 @@ def define(
     hostname: str,
     key: str | None,
     created_ns: int,
+    notebook_id: str | None = None,
+    notebook_path: str | None = None,
 ) -> Definition:
     """The definition that these arguments make. Raises `InvalidName` or `InvalidValue` for the first that is wrong."""
     return Definition(
         name=optional_text("the experiment's name", name) or UNTITLED,
         description=optional_text("the description", description) or "",
-        params=parameters(params or {}),
-        properties=checked_properties(properties or {}),
-        tags=checked_tags(tags or ()),
+        params=parameters({} if params is None else params),
+        properties=kept_properties({} if properties is None else properties),
+        tags=checked_tags(() if tags is None else tags),
         author=optional_text("the author", author),
         hostname=hostname,
         key=key,
         created_ns=created_ns,
+        notebook_id=optional_text("notebook_id", notebook_id),
+        notebook_path=optional_text("notebook_path", notebook_path),
     )
-
-
-def checked_properties(given: Any) -> dict[str, str]:
-    """A mapping of properties, checked."""
-    if not hasattr(given, "items"):
-        raise InvalidValue(f"properties must be a mapping of names to values, not {given!r:.80}")
-    return {names.key(name): property_text(name, value) for name, value in given.items()}
 
 
 def checked_tags(given: Any) -> tuple[str, ...]:

@@ -53,8 +53,8 @@ class Endable(Protocol):
         ...
 
 
-live: Final[dict[Endable, None]] = {}
-"""The handles by which this process logs, in the order of their beginning."""
+live: Final[dict[int, Endable]] = {}
+"""The handles by which this process logs, in the order of their beginning, by their identity: two of one experiment are equal."""
 
 _uncaught: Ending | None = None
 _hooked = False
@@ -73,14 +73,14 @@ def ending_of(error: BaseException | None) -> Ending:
 
 def enter(experiment: Endable) -> None:
     """Take care of the experiment's end from now on."""
-    live[experiment] = None
+    live[id(experiment)] = experiment
     _hook()
     finish_with_multiprocessing()
 
 
 def leave(experiment: Endable) -> None:
     """It has ended."""
-    live.pop(experiment, None)
+    live.pop(id(experiment), None)
 
 
 def _hook() -> None:
@@ -120,7 +120,7 @@ def _note(error: BaseException) -> None:
 
 
 def _record(traceback: str) -> None:
-    for experiment in tuple(live):
+    for experiment in tuple(live.values()):
         experiment.record_exception(traceback)
 
 
@@ -175,7 +175,7 @@ def _at_exit() -> None:
 
 
 def _finish(ending: Ending) -> None:
-    for experiment in reversed(tuple(live)):
+    for experiment in reversed(tuple(live.values())):
         try:
             experiment.finish_with_process(ending)
         except Exception as error:  # the exit, and the other experiments' ends, must go on

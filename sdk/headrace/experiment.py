@@ -107,6 +107,14 @@ class Experiment(Series, Facts, Files, Reads, Life):
 
         self._abort_watch = AbortWatch(self._writer, callback)
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Experiment):
+            return NotImplemented
+        return (self.project, self.internal_id) == (other.project, other.internal_id)
+
+    def __hash__(self) -> int:
+        return hash((self.project, self.internal_id))
+
     # -- What is known of the code -----------------------------------------------------------------------------------------
 
     def note_sources(self, patterns: str | Iterable[str] | None) -> None:
@@ -172,4 +180,4 @@ def running(internal_id: str | None) -> Experiment | None:
 
 def alive() -> list[Experiment]:
     """The handles by which this process logs, in the order of their beginning."""
-    return [experiment for experiment in tuple(ends.live) if isinstance(experiment, Experiment)]
+    return [experiment for experiment in tuple(ends.live.values()) if isinstance(experiment, Experiment)]

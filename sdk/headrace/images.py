@@ -12,6 +12,7 @@ from struct import pack
 from typing import Any, Final, NamedTuple
 
 from headrace_proto.errors import ArtifactNotFound, InvalidValue
+from headrace_proto.limits import IMAGE_BYTES_MAX, MIB
 
 _SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 _COLOUR_TYPES: Final = {1: 0, 3: 2, 4: 6}
@@ -60,12 +61,20 @@ def encode_image(image: Any) -> EncodedImage:
     )
 
 
+def too_large(channel: str) -> str:
+    """What is said of an image whose file has more than IMAGE_BYTES_MAX bytes."""
+    return (
+        f"{channel!r}: the image's file is larger than {IMAGE_BYTES_MAX // MIB} MB and was not logged: make it smaller, or log it "
+        "as an artifact"
+    )
+
+
 def _read_file(path: str) -> EncodedImage:
     if os.path.exists(path) and not os.path.isfile(path):  # a pipe may wait for ever, a device never end
         raise InvalidValue(f"the image {path!r} cannot be read: it is no plain file")
     try:
         with open(path, "rb") as file:
-            data = file.read()
+            data = file.read(IMAGE_BYTES_MAX + 1)  # more is not kept anyway: see `too_large`
     except FileNotFoundError:
         raise ArtifactNotFound(f"no image at {path!r}: check the path, relative to {os.getcwd()!r}") from None
     except OSError as error:

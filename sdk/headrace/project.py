@@ -69,6 +69,8 @@ class Project:
         handle_uncaught_exceptions: bool = True,
         git_info: GitInfo | bool | None = None,
         hostname: str | None = None,
+        notebook_id: str | None = None,
+        notebook_path: str | None = None,
         *,
         key: str | None = None,
         resume: Resume = "allow",
@@ -102,6 +104,8 @@ class Project:
                 is *failed* without one, as soon as the agent sees that its process is gone.
             git_info: What to say of the repository; by default what is found above the script, nothing for False.
             hostname: This machine's name, if another one is to be shown.
+            notebook_id: The notebook that this experiment is run from; see `create_notebook`.
+            notebook_path: Where that notebook lies.
             key: The same key in a project is the same experiment, from any rank or restart. "auto" takes the launcher's: torchrun's
                 run id, or Slurm's job and step; without a launcher the experiment is a new one.
             resume: With a key: "never" refuses to go on with an experiment that exists, "must" to begin one. Known is what this
@@ -131,6 +135,8 @@ class Project:
             hostname=optional_text("hostname", hostname) or os.uname().nodename,
             key=identity.key,
             created_ns=time_ns(),
+            notebook_id=notebook_id,
+            notebook_path=notebook_path,
         )
         check_resume(resume, self.home, self.name, identity, self.store, direct=self.direct)
         origin = Origin(self.home, self.name, identity.experiment, identity.facts, self.store, self.direct, on_error)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from math import isfinite
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from headrace_proto import names
 from headrace_proto.errors import InvalidValue
 from headrace_proto.names import PROPERTY_BYTES_MAX
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _INTEGER_MAX: Final = (1 << 64) - 1
 _INTEGER_MIN: Final = -(1 << 63)
@@ -32,9 +35,32 @@ def parameter(name: str, value: Any) -> Any:
 
 def parameters(given: Any) -> dict[str, Any]:
     """A mapping of parameters, checked."""
+    return {name: parameter(name, value) for name, value in named("parameter", given).items()}
+
+
+def properties(given: Any) -> dict[str, str]:
+    """A mapping of properties, checked."""
+    return {name: property_text(name, value) for name, value in named("property", given).items()}
+
+
+def named(what: str, given: Any, separator: str | None = None) -> dict[str, Any]:
+    """A mapping with names that can be kept, each of them once; with a `separator` mappings in it are flattened."""
     if not hasattr(given, "items"):
-        raise InvalidValue(f"parameters must be a mapping of names to values, not {given!r:.80}")
-    return {names.key(name, "parameter"): parameter(name, value) for name, value in given.items()}
+        raise InvalidValue(f"a {what} has a name and a value: give a mapping of them, not {given!r:.80}")
+    found: dict[str, Any] = {}
+    for name, value in _pairs(given, separator):
+        if names.key(name, what) in found:
+            raise InvalidValue(f"the {what} {name!r} is given twice: as {found[name]!r:.40} and as {value!r:.40}")
+        found[name] = value
+    return found
+
+
+def _pairs(given: Any, separator: str | None, prefix: str = "") -> Iterator[tuple[Any, Any]]:
+    for name, value in given.items():
+        if separator is not None and isinstance(value, dict) and value:
+            yield from _pairs(value, separator, f"{prefix}{name}{separator}")
+        else:
+            yield (f"{prefix}{name}" if separator is not None else name), value
 
 
 def _plain(value: Any, name: str, depth: int) -> Any:

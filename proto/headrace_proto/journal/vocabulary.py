@@ -59,6 +59,10 @@ class Vocabulary:
             )
         return known[0]
 
+    def knows(self, name: str) -> bool:
+        """Whether the channel has a number, of whatever type it is."""
+        return name in self._channels
+
     def next_channel(self, name: str) -> int:
         """The number that the new channel will have."""
         if len(self._channels) >= CHANNELS_MAX:

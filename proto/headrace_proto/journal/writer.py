@@ -316,6 +316,10 @@ class JournalWriter(Gate):
             turn.release()
         return {**found, **self._second.latest()} if self._second is not None else found
 
+    def knows(self, name: str) -> bool:
+        """Whether this process has logged to a channel of this name."""
+        return self._words.knows(name) or (self._second is not None and self._second.knows(name))
+
     def forget(self, name: str) -> None:
         """Have no last value of a channel until it is logged to again."""
         self.latest()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from headrace.definition import checked_tags
 from headrace.live.handle import Handle, reported
-from headrace.values import parameters, property_text
+from headrace.values import named, parameters, property_text
 from headrace_proto import names
 from headrace_proto.errors import InvalidValue
 from headrace_proto.events import Kind
@@ -59,6 +59,10 @@ class Facts(Handle):
         """Each channel that this process has logged to, with its last value: a number, the beginning of a text, None for images."""
         return {**self._writer.latest(), **self._known.others}
 
+    def get_channels(self) -> dict[str, float | str | None]:
+        """`get_logs`, as Neptune also called it."""
+        return self.get_logs()
+
     def log_parameter(self, name: str, value: Any) -> None:
         """Add a parameter; see `log_parameters`."""
         self.log_parameters({name: value})
@@ -74,7 +78,7 @@ class Facts(Handle):
         Raises:
             InvalidValue: a parameter of the experiment's creation would change.
         """
-        given = parameters(_flat(params, flatten) if flatten is not None else params)
+        given = parameters(named("parameter", params, flatten))
         for name, value in given.items():
             if name in self._known.fixed and self._known.fixed[name] != value:
                 raise InvalidValue(
@@ -116,15 +120,3 @@ class Facts(Handle):
         """Remove a tag. One that the experiment does not have is ignored."""
         self._event(Kind.TAGS, [], [names.stored_tag(tag)])
         self._known.tags.pop(tag, None)
-
-
-def _flat(params: Any, separator: str, prefix: str = "") -> dict[str, Any]:
-    if not hasattr(params, "items"):
-        raise InvalidValue(f"parameters must be a mapping of names to values, not {params!r:.80}")
-    flat: dict[str, Any] = {}
-    for name, value in params.items():
-        if isinstance(value, dict) and value:
-            flat.update(_flat(value, separator, f"{prefix}{name}{separator}"))
-        else:
-            flat[f"{prefix}{name}"] = value
-    return flat

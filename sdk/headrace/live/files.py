@@ -12,7 +12,7 @@ from headrace.live.handle import Handle, reported
 from headrace.live.stamps import stamp_ns
 from headrace.spool import NO_ROOM, SpoolFull
 from headrace_proto import names
-from headrace_proto.errors import ArtifactNotFound, InvalidName, InvalidValue
+from headrace_proto.errors import ArtifactNotFound, InvalidName, InvalidValue, StaleRead
 from headrace_proto.events import Kind
 from headrace_proto.warning import warn
 
@@ -70,19 +70,30 @@ class Files(Handle):
         """Delete artifacts, by whichever process they were logged.
 
         Args:
-            path: One or several paths in the experiment. That of a folder means what this process has logged below it.
+            path: One or several paths in the experiment, of files and folders. Never all of them: "" is what a variable holds that
+                was forgotten.
+
+        Raises:
+            ArtifactNotFound: neither this process nor the store knows anything of that path. Only for one of which this process
+                has logged nothing is the store asked, as a read asks it; where that cannot tell, the deletion is logged, with a
+                warning.
+            InvalidName: the path leads out of the experiment, or is that of all artifacts.
         """
-        paths: list[Any] = [path] if isinstance(path, str) else list(path)
         deleted: dict[str, None] = {}
-        for one in paths:
-            name = names.artifact_path(one.rstrip("/") if isinstance(one, str) else one)
-            deleted[name] = None
-            deleted.update(
-                dict.fromkeys(known for known in tuple(self._known.artifacts) if known.startswith(f"{name}/"))
-            )
+        for name in deletable(path):
+            known = [one for one in tuple(self._known.artifacts) if is_below(one, name)]
+            deleted.update(dict.fromkeys([name, *(known or self._require_artifacts(name))]))
         self._event(Kind.UNLINK, list(deleted))
         for name in deleted:
             self._known.artifacts.pop(name, None)
+
+    def _require_artifacts(self, name: str) -> Iterable[str]:
+        """What the store has at or below a path. Raises `ArtifactNotFound` if it says that there is nothing."""
+        settled = self._settled()
+        if settled is None:
+            warn(f"whether there is an artifact {name!r} is not known here: it is deleted if there is", StaleRead)
+            return ()
+        return settled.artifacts_below(name)
 
     def _keep_path(self, path: str, name: str, kind: str) -> None:
         """Log the file at `path`, whose name in the experiment is checked."""
@@ -133,6 +144,19 @@ class Files(Handle):
         target.event(Kind.ARTIFACT, stamp_ns(), name, kept.payload, {**facts, "copied": kept.copied})
         if facts["kind"] == "artifact":
             self._known.artifacts[name] = None
+
+
+def deletable(path: Any) -> list[str]:
+    """The checked paths that `delete_artifacts` is given: one or several."""
+    if not isinstance(path, str) and not hasattr(path, "__iter__"):
+        raise InvalidValue(f"the path to delete must be a str or several, not {path!r:.80}")
+    paths: list[Any] = [path] if isinstance(path, str) else list(path)
+    return [names.artifact_path(one.rstrip("/") if isinstance(one, str) else one) for one in paths]
+
+
+def is_below(path: str, name: str) -> bool:
+    """Whether the artifact `path` is `name`, or lies in that folder."""
+    return path == name or path.startswith(f"{name}/")
 
 
 def _open_at_once(path: str, flags: int) -> int:

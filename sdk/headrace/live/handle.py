@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from headrace.live.known import Known
+    from headrace.reading import StoredExperiment
     from headrace_proto.journal.tape import FirstEvents
 
 _P = ParamSpec("_P")
@@ -82,6 +83,10 @@ class Handle:
     def _event(self, kind: Kind, *fields: Any) -> None:
         """Log an event of now."""
         self._writer.event(kind, stamp_ns(), *fields)
+
+    def _settled(self) -> StoredExperiment | None:
+        """The experiment as the store has it, with all that this process has logged; None where nobody can say in time."""
+        return None
 
     def _log_line(self, channel: str, line: str) -> None:
         """Log a captured line, whose bytes may be anything."""

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from headrace import waiting
 from headrace.live.life import Life
-from headrace_proto.errors import StaleRead
+from headrace_proto.errors import ExperimentNotFound, MissingExtra, StaleRead
+from headrace_proto.journal import machine
 from headrace_proto.warning import warn
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from headrace.reading import StoredExperiment
+    from headrace.reading.progress import Progress
+    from headrace.waiting import Receipt
 
 
 class Reads(Life):
@@ -31,20 +35,57 @@ class Reads(Life):
             ExperimentNotFound: the store has nothing of it yet.
             MissingExtra: reading needs `pip install 'headrace[read]'`.
         """
+        import headrace.reading  # noqa: F401 - first of all: without the extra there is nothing to wait for
+
+        receipt, why = self._catch_up()
+        if not receipt.reached:
+            warn(f"read {receipt.stored} of {receipt.journaled} bytes logged by this process{why}", StaleRead)
+        return self._stored_now()
+
+    def _catch_up(self) -> tuple[Receipt, str]:
+        """Wait, bounded, until the store has what this process has logged; how far that came, and why no further."""
+        answered = self.origin.direct or waiting.agent_serves(self.origin.home)
+        receipt = self.wait("stored", waiting.read_bound_s() if answered else 0.0)
+        return receipt, "" if answered else ": no agent serves this home"
+
+    def _stored_now(self) -> StoredExperiment:
         from headrace.reading import StoredExperiment
         from headrace_proto.store.backend import open_store
 
-        origin = self.origin
-        answered = origin.direct or waiting.agent_serves(origin.home)
-        receipt = self.wait("stored", waiting.read_bound_s() if answered else 0.0)
-        if not receipt.reached:
-            why = "" if answered else ": no agent serves this home"
-            warn(f"read {receipt.stored} of {receipt.journaled} bytes logged by this process{why}", StaleRead)
         if self._reader is None or self._read_by != os.getpid():  # a store's connections are their process's own
             self._read_by = os.getpid()
-            store = open_store(origin.store, writable=False)
-            self._reader = StoredExperiment(store, origin.project, self.internal_id)
+            store = open_store(self.origin.store, writable=False)
+            self._reader = StoredExperiment(store, self.origin.project, self.internal_id)
         return self._reader
+
+    # -- Facts and series ------------------------------------------------------------------------------------------------
+
+    def get_system_properties(self) -> dict[str, Any]:
+        """What Headrace itself knows of the experiment; see `headrace.reading.StoredExperiment.get_system_properties`.
+
+        While nothing of it is stored, what this process knows: then all sizes are 0.
+        """
+        try:
+            return self.stored().get_system_properties()
+        except ExperimentNotFound:
+            return self._system_properties()
+
+    def _system_properties(self) -> dict[str, Any]:
+        known = self._known
+        created = datetime.fromtimestamp(known.created_ns / 1e9, UTC) if known.created_ns is not None else None
+        return {
+            "id": self.id,
+            "name": known.name,
+            "created": created,
+            "finished": None,
+            "running_time": (datetime.now(UTC) - created).total_seconds() if created else None,
+            "owner": known.author or machine.user_name(),
+            **dict.fromkeys(("storage_size", "channels_size", "size"), 0),
+            "tags": list(known.tags),
+            "notes": known.description,
+            "description": known.description,
+            "hostname": known.hostname or machine.host_name(),
+        }
 
     def get_numeric_channels_values(self, *channel_names: str) -> pd.DataFrame:
         """The points of numeric channels, of all processes: a column `x` of steps, and one for each channel."""
@@ -57,3 +98,28 @@ class Reads(Life):
     def get_hardware_utilization(self) -> pd.DataFrame:
         """CPU, memory and GPU use of the nodes that ran the experiment."""
         return self.stored().get_hardware_utilization()
+
+    # -- Files -----------------------------------------------------------------------------------------------------------
+
+    def download_artifact(self, path: str, destination_dir: str | None = None, *, progress: Progress = None) -> str:
+        """Download one artifact; see `headrace.reading.StoredExperiment.download_artifact`."""
+        return self.stored().download_artifact(path, destination_dir, progress=progress)
+
+    def download_artifacts(
+        self, path: str | None = None, destination_dir: str | None = None, *, progress: Progress = None
+    ) -> str:
+        """Download artifacts as a ZIP archive; see `headrace.reading.StoredExperiment.download_artifacts`."""
+        return self.stored().download_artifacts(path, destination_dir, progress=progress)
+
+    def download_sources(
+        self, path: str | None = None, destination_dir: str | None = None, *, progress: Progress = None
+    ) -> str:
+        """Download source files as a ZIP archive; see `headrace.reading.StoredExperiment.download_sources`."""
+        return self.stored().download_sources(path, destination_dir, progress=progress)
+
+    def _settled(self) -> StoredExperiment | None:
+        try:
+            receipt, _ = self._catch_up()
+            return self._stored_now() if receipt.reached else None
+        except (ExperimentNotFound, MissingExtra, OSError):  # no part for reading, or a store that does not answer
+            return None

@@ -11,8 +11,10 @@ from headrace.live.order import OrderWatch
 from headrace.spool import SpoolFull
 from headrace.values import has_place, optional_text, step_number, text_value, timestamp_ns
 from headrace_proto import names
-from headrace_proto.errors import InvalidValue
+from headrace_proto.errors import ChannelNotFound, InvalidValue, StaleRead
 from headrace_proto.events import ChannelType, Kind
+from headrace_proto.limits import CHANNELS_MAX, IMAGE_BYTES_MAX, MIB
+from headrace_proto.warning import warn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -32,6 +34,14 @@ Number: TypeAlias = SupportsFloat | SupportsIndex
 class Series(Handle):
     """The calls that log points."""
 
+    IMAGE_SIZE_LIMIT_MB: Final = IMAGE_BYTES_MAX // MIB
+    """Larger image files are not logged; an artifact may have any size."""
+
+    @property
+    def limits(self) -> dict[str, dict[str, int]]:
+        """How many channels one process may log to, in Neptune's form; of all types together."""
+        return channel_limits()
+
     def __init__(self, origin: Origin, known: Known, first_events: FirstEvents | None = None) -> None:
         super().__init__(origin, known, first_events)
         self._point: Callable[[str, Any, Any, int], None] = self._writer.point
@@ -43,41 +53,46 @@ class Series(Handle):
 
     @overload
     def log_metric(
-        self, name: str, value: Number, /, *, step: Number | None = None, timestamp: float | None = None
+        self, log_name: str, value: Number, /, *, step: Number | None = None, timestamp: float | None = None
     ) -> None: ...
 
     @overload
-    def log_metric(self, name: str, x: Number | None, y: Number, timestamp: float | None = None) -> None: ...
+    def log_metric(self, log_name: str, x: Number, *, timestamp: float | None = None) -> None: ...
 
-    def log_metric(self, name: str, x: Any, y: Any = ABSENT, timestamp: float | None = None, step: Any = None) -> None:
+    @overload
+    def log_metric(self, log_name: str, x: Number | None, y: Number, timestamp: float | None = None) -> None: ...
+
+    def log_metric(
+        self, log_name: str, x: Any, y: Any = ABSENT, timestamp: float | None = None, step: Any = None
+    ) -> None:
         """Log a number: `log_metric("loss", 0.5)`, `log_metric("loss", 0.5, step=3)` or `log_metric("loss", 3, 0.5)`.
 
         Without a step the channel counts up by itself, over all processes that log to it. Steps may come in any order. NaN and
         infinite values are values; a step that is NaN or infinite is dropped, counted and warned about once.
 
         Args:
-            name: The channel. It comes into being with its first point.
+            log_name: The channel. It comes into being with its first point.
             x: The value; or, when `y` is given, the step.
             y: The value.
             timestamp: Unix time in seconds; now, when it is not given.
             step: The step of a single positional value.
 
         Raises:
-            InvalidName: `name` is no name.
+            InvalidName: `log_name` is no name.
             InvalidValue: the value or the step is no number.
-            ChannelTypeMismatch: this process logs `name` as texts or images.
+            ChannelTypeMismatch: this process logs `log_name` as texts or images.
             ExperimentStopped: after `stop()`.
         """
         # `step` is not keyword-only, as the overloads have it: CPython 3.11 specialises no call of a function with such (40 ns)
         try:
             if y is ABSENT:
-                self._point(name, step, x, time_ns() if timestamp is None else timestamp_ns(timestamp))
+                self._point(log_name, step, x, time_ns() if timestamp is None else timestamp_ns(timestamp))
             elif step is None:
                 point = self._point_at
-                point(name, x, y, time_ns() if timestamp is None else timestamp_ns(timestamp))
+                point(log_name, x, y, time_ns() if timestamp is None else timestamp_ns(timestamp))
             else:
                 raise TypeError(
-                    f"log_metric({name!r}, ...) takes the step either as `step=` or before the value, not both"
+                    f"log_metric({log_name!r}, ...) takes the step either as `step=` or before the value, not both"
                 )
         except Exception as error:
             self._refuse(error)
@@ -100,19 +115,24 @@ class Series(Handle):
 
     @overload
     def log_text(
-        self, name: str, value: str, /, *, step: Number | None = None, timestamp: float | None = None
+        self, log_name: str, value: str, /, *, step: Number | None = None, timestamp: float | None = None
     ) -> None: ...
 
     @overload
-    def log_text(self, name: str, x: Number | None, y: str, timestamp: float | None = None) -> None: ...
+    def log_text(self, log_name: str, x: str, *, timestamp: float | None = None) -> None: ...
 
-    def log_text(self, name: str, x: Any, y: Any = ABSENT, timestamp: float | None = None, *, step: Any = None) -> None:
+    @overload
+    def log_text(self, log_name: str, x: Number | None, y: str, timestamp: float | None = None) -> None: ...
+
+    def log_text(
+        self, log_name: str, x: Any, y: Any = ABSENT, timestamp: float | None = None, *, step: Any = None
+    ) -> None:
         """Log a text; the arguments are those of `log_metric`. A text of any length is kept whole."""
-        self._log_text(name, x, y, timestamp, step)
+        self._log_text(log_name, x, y, timestamp, step)
 
     @reported
     def _log_text(self, name: str, x: Any, y: Any, timestamp: float | None, step: Any) -> None:
-        at, value = _step_and_value(name, x, y, step)
+        at, value = step_and_value(name, x, y, step)
         text = text_value(name, value)
         time = time_ns() if timestamp is None else timestamp_ns(timestamp)
         self._log_payload(Kind.TEXT, ChannelType.TEXT, names.channel_name(name), at, time, text)
@@ -121,7 +141,7 @@ class Series(Handle):
     @overload
     def log_image(
         self,
-        name: str,
+        log_name: str,
         image: Any,
         /,
         *,
@@ -134,7 +154,7 @@ class Series(Handle):
     @overload
     def log_image(
         self,
-        name: str,
+        log_name: str,
         x: Number | None,
         y: Any,
         image_name: str | None = None,
@@ -144,7 +164,7 @@ class Series(Handle):
 
     def log_image(
         self,
-        name: str,
+        log_name: str,
         x: Any,
         y: Any = ABSENT,
         image_name: str | None = None,
@@ -156,12 +176,13 @@ class Series(Handle):
         """Log an image: an array, a PIL image, a matplotlib figure, a path, or the bytes of an image file.
 
         Arrays are (height, width) or (height, width, 1, 3 or 4 channels); see `headrace.images.encode_image` for their values.
+        An image file of more than IMAGE_SIZE_LIMIT_MB is not logged: it is dropped, counted and warned about.
 
         Raises:
             ArtifactNotFound: the path has no file.
             InvalidValue: it is none of these.
         """
-        self._log_image(name, x, y, image_name, description, timestamp, step)
+        self._log_image(log_name, x, y, image_name, description, timestamp, step)
 
     @reported
     def _log_image(
@@ -174,26 +195,47 @@ class Series(Handle):
         timestamp: float | None,
         step: Any,
     ) -> None:
-        from headrace.images import encode_image
+        from headrace.images import encode_image, too_large
 
-        at, value = _step_and_value(name, x, y, step)
+        at, value = step_and_value(name, x, y, step)
         facts = {
             "name": optional_text("image_name", image_name),
             "description": optional_text("description", description),
         }
         encoded = encode_image(value)
+        if len(encoded.data) > IMAGE_BYTES_MAX:
+            warn(too_large(name))
+            self._writer.lose(1, "image too large")
+            return
         time = time_ns() if timestamp is None else timestamp_ns(timestamp)
         facts["suffix"] = encoded.suffix
         self._log_payload(Kind.IMAGE, ChannelType.IMAGE, names.channel_name(name), at, time, encoded.data, facts)
         self._known.others[name] = None
 
     @reported
-    def reset_log(self, name: str) -> None:
-        """Hide everything that was logged to the channel up to now, by whichever process; it may be logged to anew."""
+    def reset_log(self, log_name: str) -> None:
+        """Hide everything that was logged to the channel up to now, by whichever process; it may be logged to anew.
+
+        Raises `ChannelNotFound` when neither this process nor the store knows the channel. Only for one that this process has not
+        logged to itself is the store asked, as a read asks it; where that cannot tell, the reset is logged, with a warning.
+        """
+        name = names.channel_name(log_name)
+        if not self._writer.knows(name):
+            self._require_channel(name)
         # by the very clock of the points that it hides: under a stamp it could hide later ones, when that was set back
-        self._writer.event(Kind.RESET, time_ns(), names.channel_name(name))
+        self._writer.event(Kind.RESET, time_ns(), name)
         self._known.others.pop(name, None)
         self._writer.forget(name)
+
+    def _require_channel(self, name: str) -> None:
+        """Raise `ChannelNotFound` if the store says that there is no such channel."""
+        settled = self._settled()
+        if settled is None:
+            warn(f"whether there is a channel {name!r} is not known here: it is reset if there is", StaleRead)
+        elif all(channel.name != name for channel in settled.channels):
+            raise ChannelNotFound(
+                f"experiment {self.internal_id} has no channel {name!r}: neither here nor in the store"
+            )
 
     def _log_payload(
         self,
@@ -239,7 +281,13 @@ class Series(Handle):
         self.log_image(channel_name, x, y, name, description, timestamp)
 
 
-def _step_and_value(name: str, x: Any, y: Any, step: Any) -> tuple[float | None, Any]:
+def channel_limits() -> dict[str, dict[str, int]]:
+    """What `Experiment.limits` says."""
+    return {"channels": {kind.name.lower(): CHANNELS_MAX for kind in ChannelType}}
+
+
+def step_and_value(name: str, x: Any, y: Any, step: Any) -> tuple[float | None, Any]:
+    """What the arguments of a call mean: x is the value when there is no y."""
     if y is ABSENT:
         return step_number(name, step), x
     if step is not None:

@@ -8,8 +8,9 @@ from contextlib import suppress
 from hashlib import sha256
 from typing import IO, TYPE_CHECKING, Final
 
+from headrace.reading.progress import Meter, Progress
 from headrace_proto import names
-from headrace_proto.errors import ArtifactNotFound, Corrupt
+from headrace_proto.errors import ArtifactNotFound, Corrupt, NotAFolder
 from headrace_proto.ids import random_id
 
 if TYPE_CHECKING:
@@ -26,12 +27,15 @@ _WHY_ABSENT: Final = {
 }
 
 
-def download_file(store: Store, source: str, path: str, record: FileRecord, destination_dir: str | None) -> str:
+def download_file(
+    store: Store, source: str, path: str, record: FileRecord, destination_dir: str | None, progress: Progress = None
+) -> str:
     """The file at `source` of the store, as the last part of `path`, in `destination_dir`; returns where it lies."""
     _require_stored(path, record)
     folder = _folder(destination_dir)
     target = os.path.join(folder, names.artifact_path(path).rpartition("/")[2])
-    _replace(target, lambda file: _copy(store, source, file, record))
+    with Meter(os.path.basename(target), record.size, progress) as meter:
+        _replace(target, lambda file: _copy(store, source, file, record, meter))
     return target
 
 
@@ -41,6 +45,7 @@ def download_archive(
     places: Mapping[str, str],
     name: str,
     destination_dir: str | None,
+    progress: Progress = None,
 ) -> str:
     """All `files` (path -> record) in the archive `name`.zip in `destination_dir`; returns where that lies.
 
@@ -49,20 +54,23 @@ def download_archive(
     for path, record in files.items():
         _require_stored(path, record)
 
+    target = os.path.join(_folder(destination_dir), f"{name}.zip")
+    meter = Meter(os.path.basename(target), sum(record.size for record in files.values()), progress)
+
     def write(file: IO[bytes]) -> None:
         with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
             for path, record in files.items():
                 with archive.open(names.artifact_path(path), "w", force_zip64=True) as entry:
-                    _copy(store, places[path], entry, record)
+                    _copy(store, places[path], entry, record, meter)
 
-    target = os.path.join(_folder(destination_dir), f"{name}.zip")
-    _replace(target, write)
+    with meter:
+        _replace(target, write)
     return target
 
 
 def below(files: Mapping[str, FileRecord], path: str | None) -> dict[str, FileRecord]:
-    """The files at `path` or in the folder `path`; all, if it is None. Raises `ArtifactNotFound` if there are none."""
-    if path is None:
+    """The files at `path` or in the folder `path`; all, if it is None or "". Raises `ArtifactNotFound` if there are none."""
+    if not path:
         return dict(files)
     wanted = path.strip("/")
     found = {name: record for name, record in files.items() if name == wanted or name.startswith(f"{wanted}/")}
@@ -84,7 +92,7 @@ def _require_stored(path: str, record: FileRecord) -> None:
 def _folder(destination_dir: str | None) -> str:
     folder = os.path.abspath(destination_dir) if destination_dir else os.getcwd()
     if os.path.exists(folder) and not os.path.isdir(folder):
-        raise NotADirectoryError(f"{folder!r} is no folder: name one to download into")
+        raise NotAFolder(f"{folder!r} is no folder: name one to download into")
     os.makedirs(folder, exist_ok=True)
     return folder
 
@@ -101,12 +109,13 @@ def _replace(target: str, write: Callable[[IO[bytes]], None]) -> None:
             os.unlink(temporary)
 
 
-def _copy(store: Store, source: str, target: IO[bytes], record: FileRecord) -> None:
+def _copy(store: Store, source: str, target: IO[bytes], record: FileRecord, meter: Meter) -> None:
     digest = sha256()
     with store.open(source) as file:
         while block := file.read(_BLOCK_BYTES):
             digest.update(block)
             target.write(block)
+            meter.add(len(block))
     if digest.hexdigest() != record.sha256:
         raise Corrupt(
             f"{store.url_of(source)} has the digest {digest.hexdigest()}, not {record.sha256} as it was logged"

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from headrace.reading.progress import Progress
     from headrace.reading.series import Duplicates, Order
     from headrace_proto.store.backend import Store
     from headrace_proto.store.catalog import CatalogRow
@@ -310,10 +311,15 @@ class StoredExperiment:
         """All source files of the program by path, as of the newest commit."""
         return self._snapshot.read(self._snapshot.source_files)
 
-    def download_artifact(self, path: str, destination_dir: str | None = None) -> str:
+    def artifacts_below(self, path: str) -> list[str]:
+        """The artifact at `path`, or all in that folder. Raises `ArtifactNotFound` if there is none."""
+        return list(downloads.below(self.artifacts, path))
+
+    def download_artifact(self, path: str, destination_dir: str | None = None, *, progress: Progress = None) -> str:
         """Download one artifact into `destination_dir` (the working folder), under its own name; returns where it lies.
 
-        Raises `ArtifactNotFound`, and `NotADirectoryError` when the destination is a file.
+        The folder is made if need be. `progress` is told (bytes done, bytes in all); True shows it, and None does so on a terminal
+        when there is much to download. Raises `ArtifactNotFound`, and `NotAFolder` when the destination is a file.
         """
 
         def read(commit: Commit) -> str:
@@ -321,30 +327,37 @@ class StoredExperiment:
             if path not in files:
                 raise downloads.absent(files, path)
             source = self._places("artifacts", files)[path]
-            return downloads.download_file(self.store, source, path, files[path], destination_dir)
+            return downloads.download_file(self.store, source, path, files[path], destination_dir, progress)
 
         return self._snapshot.read(read)
 
-    def download_artifacts(self, path: str | None = None, destination_dir: str | None = None) -> str:
-        """Download a folder of artifacts, one of them, or all, as a ZIP archive; returns where it lies."""
+    def download_artifacts(
+        self, path: str | None = None, destination_dir: str | None = None, *, progress: Progress = None
+    ) -> str:
+        """Download a folder of artifacts, one of them, or all, as a ZIP archive; returns where it lies.
+
+        It is called as the folder or the file is, `plots.zip`; of all, `DIG-7-artifacts.zip`. Otherwise as `download_artifact`.
+        """
         name = path.strip("/").rpartition("/")[2] if path else f"{self.id or self.internal_id}-artifacts"
 
         def read(commit: Commit) -> str:
             files = downloads.below(self._snapshot.artifacts(commit), path)
             return downloads.download_archive(
-                self.store, files, self._places("artifacts", files), name, destination_dir
+                self.store, files, self._places("artifacts", files), name, destination_dir, progress
             )
 
         return self._snapshot.read(read)
 
-    def download_sources(self, path: str | None = None, destination_dir: str | None = None) -> str:
-        """Download a folder of the program's source files, one of them, or all, as a ZIP archive; returns where it lies."""
+    def download_sources(
+        self, path: str | None = None, destination_dir: str | None = None, *, progress: Progress = None
+    ) -> str:
+        """Download a folder of the program's source files, one of them, or all, likewise; of all, `DIG-7-sources.zip`."""
         name = path.strip("/").rpartition("/")[2] if path else f"{self.id or self.internal_id}-sources"
 
         def read(commit: Commit) -> str:
             files = downloads.below(self._snapshot.source_files(commit), path)
             return downloads.download_archive(
-                self.store, files, self._places("source_files", files), name, destination_dir
+                self.store, files, self._places("source_files", files), name, destination_dir, progress
             )
 
         return self._snapshot.read(read)
