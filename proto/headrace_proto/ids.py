@@ -35,7 +35,8 @@ def derived_id(project: str, key: str) -> str:
 
 
 def statepoint_id(params: dict[str, Any]) -> str:
-    """The id that signac 2 gives to a state point, unique within a project only.
+    """The id that signac 2 gives to a state point, unique within a project only. Of the parameters as they are kept, masked: so
+    that it can be computed again from the store, and says nothing of a secret.
 
     >>> statepoint_id({"a": 0})
     '9bfd29df07674bc4aa960cf661b5acd2'

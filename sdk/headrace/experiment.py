@@ -11,6 +11,7 @@ from headrace.live.files import Files
 from headrace.live.life import Life
 from headrace.live.reads import Reads
 from headrace.live.series import Series
+from headrace_proto.errors import InvalidValue
 from headrace_proto.events import Kind, Outcome, Role
 from headrace_proto.names import artifact_path
 
@@ -48,6 +49,10 @@ class Experiment(Series, Facts, Files, Reads, Life):
         definition: Iterable[tuple[Any, ...]] = (),
         capture: Capture = Capture(),  # noqa: B008 - immutable
     ) -> None:
+        if capture.logger is not None and not hasattr(capture.logger, "addHandler"):
+            raise InvalidValue(
+                f"logger must be a logging.Logger, not {capture.logger!r:.80}: logging.getLogger(name) gives one"
+            )
         events: Final = tuple(definition)
 
         def first_events(facts: SourceFacts) -> Iterable[tuple[Any, ...]]:

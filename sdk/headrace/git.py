@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 _FILE_BYTES_MAX: Final = 4 * 1024 * 1024
 """Of one file under `.git`: `packed-refs` of very large repositories; anything larger is not read."""
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
-_USERINFO: Final = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*://)[^/@]*@")
+_USERINFO: Final = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*://)[^/]*@")
 _SECTION: Final = re.compile(r'\[remote "(.+)"\]')
 
 
@@ -93,7 +93,7 @@ def _remote(config: str) -> str | None:
             match = _SECTION.fullmatch(text)
             section = match[1] if match else None
         elif section and text.replace(" ", "").startswith("url="):
-            urls.setdefault(section, text.partition("=")[2].strip())
+            urls.setdefault(section, text.partition("=")[2].strip().strip('"'))
     chosen = urls.get("origin") or (next(iter(urls.values())) if len(urls) == 1 else None)
     return without_userinfo(chosen) if chosen else None
 
@@ -119,16 +119,28 @@ _SCRIPT: Final = (
 def look(given: GitInfo | None) -> tuple[GitInfo, Inquiry | None]:
     """What is given, else what lies above the script that runs, with a question to git about the rest. Never fails."""
     if given is not None:
-        return given, None
+        return clean(given), None
     script = sys.argv[0] if sys.argv else ""
     found = find_repository(os.path.dirname(os.path.abspath(script)) if os.path.isfile(script) else os.getcwd())
     info = read_repository(found[1]) if found else None
     if found is None or info is None:
         return GitInfo(), None
     try:
-        return info, Inquiry(found[0])
+        return clean(info), Inquiry(found[0])
     except OSError:  # no shell, no room for a process: then nobody says whether the tree is dirty
-        return info, None
+        return clean(info), None
+
+
+def clean(info: GitInfo) -> GitInfo:
+    """`info` without the remote's userinfo, and without secrets."""
+    from headrace.secrets import masked_text
+
+    def kept(text: str | None) -> str | None:
+        return text and masked_text(text)
+
+    return info._replace(
+        remote=kept(info.remote and without_userinfo(info.remote)), message=kept(info.message), author=kept(info.author)
+    )
 
 
 class Inquiry:
@@ -174,7 +186,9 @@ class Inquiry:
         if lines:
             known["dirty"] = lines[-1] == "dirty"
         if len(lines) > 1:
-            known["author"], known["date"], known["message"] = (*lines[0].split("\t", 2), "", "")[:3]
+            author, date, message = (*lines[0].split("\t", 2), "", "")[:3]
+            said_of = clean(GitInfo(author=author, date=date, message=message))
+            known |= {"author": said_of.author, "date": said_of.date, "message": said_of.message}
         return known
 
     def close(self) -> None:

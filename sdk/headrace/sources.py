@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from headrace.capture.notebook import in_notebook
-from headrace_proto.errors import ArtifactNotFound
+from headrace_proto.errors import ArtifactNotFound, InvalidValue
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -31,19 +31,33 @@ def entry_point() -> str | None:
     return path if path and os.path.isfile(path) and not in_notebook() else None
 
 
-def source_files(patterns: str | Iterable[str] | None, home: str) -> list[SourceFile]:
+Patterns: TypeAlias = "str | os.PathLike[str] | Iterable[str | os.PathLike[str]] | None"
+
+
+def source_files(patterns: Patterns, home: str) -> list[SourceFile]:
     """The files that `patterns` mean, sorted by name. Nothing of the folder `home` is ever among them.
 
-    Raises `ArtifactNotFound` for a name, not a pattern, of a file that does not exist.
+    Raises `ArtifactNotFound` for a name, not a pattern, of a file that does not exist, `InvalidValue` for what is neither.
     """
     if patterns is None:
         script = entry_point()
         return [SourceFile(script, os.path.basename(script))] if script else []
-    wanted = [patterns] if isinstance(patterns, str) else list(patterns)
+    wanted = _wanted(patterns)
     paths = sorted({os.path.abspath(path) for pattern in wanted for path in _matches(pattern)})
     kept = [path for path in paths if not path.startswith(home + os.sep)]
     root = _common_folder(kept)
     return [SourceFile(path, os.path.relpath(path, root).replace(os.sep, "/")) for path in kept]
+
+
+def _wanted(patterns: Any) -> list[str]:
+    given = [patterns] if isinstance(patterns, str | os.PathLike) else patterns
+    if not isinstance(given, str | bytes | dict) and hasattr(given, "__iter__"):
+        wanted = list(given)
+        if all(isinstance(one, str | os.PathLike) for one in wanted):
+            return [os.fspath(one) for one in wanted]
+    raise InvalidValue(
+        f"upload_source_files must be a name or pattern of files, or a list of such, not {patterns!r:.80}"
+    )
 
 
 def _matches(pattern: str) -> Iterable[str]:

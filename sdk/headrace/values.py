@@ -23,14 +23,17 @@ _DEPTH_MAX: Final = 32
 def parameter(name: str, value: Any) -> Any:
     """The value of the parameter `name` as JSON has values: numbers, text, truth, None, lists and mappings of them.
 
-    NumPy's numbers become Python's; what is of no such type is kept as its text. Raises `InvalidValue` when it is too large.
+    NumPy's numbers become Python's; what is of no such type is kept as its text; what is a secret is masked. Raises
+    `InvalidValue` when it is too large.
     """
+    from headrace.secrets import masked_value
+
     kept = _plain(value, name, 0)
     if _size(kept) > PROPERTY_BYTES_MAX:
         raise InvalidValue(
             f"the parameter {name!r} is larger than {PROPERTY_BYTES_MAX} bytes: log it as an artifact, and its digest here"
         )
-    return kept
+    return masked_value("parameter", name, kept)
 
 
 def parameters(given: Any) -> dict[str, Any]:
@@ -95,18 +98,28 @@ def _size(value: Any) -> int:
 
 
 def property_text(name: str, value: Any) -> str:
-    """The text that the property `name` is kept as: `str(value)`, as Neptune's."""
+    """The text that the property `name` is kept as: `str(value)`, as Neptune's, without the secrets in it."""
+    from headrace.secrets import masked_value
+
+    return str(masked_value("property", name, _bounded_text(f"the property {name!r}", value)))
+
+
+def _bounded_text(what: str, value: Any) -> str:
     text = _text(str(value))
     if len(text.encode()) > PROPERTY_BYTES_MAX:
-        raise InvalidValue(f"the property {name!r} is larger than {PROPERTY_BYTES_MAX} bytes: log it as an artifact")
+        raise InvalidValue(f"{what} is larger than {PROPERTY_BYTES_MAX} bytes: log it as an artifact")
     return text
 
 
 def optional_text(what: str, value: Any) -> str | None:
-    """`value`, which must be text if it is given."""
+    """`value`, which must be text if it is given, without the secrets in it."""
     if value is not None and not isinstance(value, str):
         raise InvalidValue(f"{what} must be a str, not {value!r:.80} of type {type(value).__name__}")
-    return property_text(what, value) if value is not None else None
+    if value is None:
+        return None
+    from headrace.secrets import masked_text
+
+    return masked_text(_bounded_text(what, value))
 
 
 def _text(value: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import headrace as hr
-from headrace.errors import ArtifactNotFound
+from headrace.errors import ArtifactNotFound, InvalidValue
 from headrace.git import GitInfo, Inquiry, find_repository, look, read_repository, without_userinfo
 from headrace.sources import SourceFile, source_files
 from headrace_proto.events import Kind
@@ -110,7 +110,18 @@ def test_userinfo_never_leaves() -> None:
     """In any URL."""
     assert without_userinfo("https://token@example.org/a") == "https://example.org/a"
     assert without_userinfo("ssh://git:secret@example.org:22/a") == "ssh://example.org:22/a"
+    assert without_userinfo("https://ada:p@ss@example.org/a@b") == "https://example.org/a@b"
     assert without_userinfo("/path/with@sign") == "/path/with@sign"
+
+
+def test_a_quoted_remote_is_read_as_git_reads_it(repository: Path) -> None:
+    """And loses its userinfo like others."""
+    with (repository / ".git/config").open("a") as config:
+        config.write('[remote "origin"]\n\turl = "https://ada:secret@example.org/a.git"\n')
+    assert git(repository, "remote", "get-url", "origin") == "https://ada:secret@example.org/a.git"
+    info = read(repository)
+    assert info is not None
+    assert info.remote == "https://example.org/a.git"
 
 
 def answer(inquiry: Inquiry) -> dict[str, Any]:
@@ -226,6 +237,15 @@ def test_a_named_source_that_does_not_exist_is_refused_and_a_pattern_may_match_n
     with pytest.raises(ArtifactNotFound, match="nope"):
         source_files(["nope.py"], "/nowhere")
     assert source_files(["*.nope"], "/nowhere") == []
+
+
+def test_sources_may_be_paths_and_nothing_else(tree: Path) -> None:
+    """One or several; what is neither a name nor a list of names is refused with what was given."""
+    assert named(Path("a.py")) == named([Path("a.py")]) == ["a.py"]
+    wrongs: tuple[Any, ...] = (42, [42], {"a.py": 1}, b"a.py")
+    for wrong in wrongs:
+        with pytest.raises(InvalidValue, match="upload_source_files"):
+            source_files(wrong, "/nowhere")
 
 
 def test_the_home_is_never_a_source(tree: Path) -> None:

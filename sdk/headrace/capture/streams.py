@@ -1,9 +1,10 @@
 """stdout and stderr, seen on their way: a wrapper in `sys` that passes everything through and hands a copy to sinks.
 
-It works at Python's level, as Neptune's did: what C code, child processes or `os.write` print is not seen (`headrace run` sees
-those). Invariants: whatever the sinks do, the program's own write has happened first and returns what it returned; a write
-made by a sink itself, or by a signal handler that interrupted one, is kept for after it; no lock is taken, so that neither a fork
-nor a signal can leave one taken.
+It works at Python's level, as Neptune's did: what C code, child processes, `os.write` or `sys.stdout.buffer` print is not seen.
+What was flushed is in the journal, whatever ends the process, but for the last second of a line that is rewritten or grows.
+Invariants: whatever the sinks do, the program's own write has happened first and returns what it returned; a write made by a
+sink itself, or by a signal handler that interrupted one, is kept for after it; no lock is taken, so that neither a fork nor a
+signal can leave one taken.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 from headrace.capture.lines import LineCutter
+from headrace.secrets import KeyLines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -42,6 +44,12 @@ class CapturedStream:
         for line in lines:
             self.write(line)
 
+    def flush(self) -> None:
+        """Flush the wrapped stream; what it now shows of an unfinished line is worth keeping, should this be the end."""
+        self.stream.flush()
+        for sink in self.sinks:
+            sink.flushed()
+
     def __getattr__(self, name: str) -> Any:
         if name == "stream":  # on its way to being copied it has none yet
             raise AttributeError(name)
@@ -64,13 +72,24 @@ class LineSink:
         """Log the lines that `text` completes. Never raises: a print must not fail because of us."""
         writer = self._writers.get(get_ident()) or self._writers.setdefault(get_ident(), _Writer())
         writer.waiting.append(text)
+        self._work(writer)
+
+    def flushed(self) -> None:
+        """Log what this thread has begun and not ended: it may be the last that is heard of it. Never raises either."""
+        writer = self._writers.get(get_ident())
+        if writer is not None:
+            writer.waiting.append(None)
+            self._work(writer)
+
+    def _work(self, writer: _Writer) -> None:
         if writer.busy:
             return
         writer.busy = True
         try:
             for _ in range(_REENTRANT_MAX):
-                for line in writer.cutter.feed(writer.waiting.pop(0), monotonic()):
-                    self._log(line)
+                text = writer.waiting.pop(0)
+                now_s = writer.wrote_s = monotonic()
+                self._keep(writer, writer.cutter.flushed(now_s) if text is None else writer.cutter.feed(text, now_s))
                 if not writer.waiting:
                     break
         except Exception:  # the program's own output has been written; that is all that it may notice
@@ -82,10 +101,16 @@ class LineSink:
     def close(self) -> None:
         """Log the lines that were begun and not ended, and take no more."""
         _sinks.discard(self)
-        for writer in list(self._writers.values()):
-            for line in writer.cutter.flush():
-                self._log(line)
+        writers = sorted(self._writers.values(), key=lambda writer: writer.wrote_s)
+        for writer in writers:
+            if writer is writers[-1] or not writer.cutter.is_rewriting:  # else another thread has drawn over it
+                self._keep(writer, writer.cutter.flush())
         self._writers = {}
+
+    def _keep(self, writer: _Writer, lines: list[str]) -> None:
+        for line in lines:
+            if not writer.key_lines.hide(line):
+                self._log(line)
 
     def forget(self) -> None:
         """In a forked child: what was begun is the parent's to end."""
@@ -95,12 +120,14 @@ class LineSink:
 class _Writer:
     """What one thread has written to one stream and not ended."""
 
-    __slots__ = ("busy", "cutter", "waiting")
+    __slots__ = ("busy", "cutter", "key_lines", "waiting", "wrote_s")
 
     def __init__(self) -> None:
         self.cutter: Final = LineCutter()
-        self.waiting: Final[list[str]] = []
+        self.key_lines: Final = KeyLines()
+        self.waiting: Final[list[str | None]] = []  # what was written; None for a flush
         self.busy = False
+        self.wrote_s = 0.0
 
 
 _sinks: set[LineSink] = set()

@@ -89,12 +89,11 @@ class Handle:
         return None
 
     def _log_line(self, channel: str, line: str) -> None:
-        """Log a captured line, whose bytes may be anything."""
-        try:
-            self._writer.channel_event(Kind.TEXT, channel, ChannelType.TEXT, None, time_ns(), line)
-        except UnicodeEncodeError:
-            clean = line.encode("utf-8", "replace").decode()
-            self._writer.channel_event(Kind.TEXT, channel, ChannelType.TEXT, None, time_ns(), clean)
+        """Log a captured line, whose bytes may be anything, and in which secrets may be."""
+        from headrace.secrets import masked_text
+
+        text = masked_text(line if line.isascii() else line.encode("utf-8", "replace").decode())
+        self._writer.channel_event(Kind.TEXT, channel, ChannelType.TEXT, None, time_ns(), text)
 
 
 def reported(call: Callable[Concatenate[_H, _P], None]) -> Callable[Concatenate[_H, _P], None]:

@@ -151,7 +151,7 @@ class Life(Handle):
         if not close:
             self._writer.abandon()
             return
-        self._writer.close(ending.outcome, ending.detail)
+        self._writer.close(ending.outcome, _masked(ending.detail))
         if self.origin.direct and self._writer.closed:
             self._store_the_rest()
 
@@ -201,3 +201,12 @@ class Life(Handle):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         return self
+
+
+def _masked(detail: str | None) -> str | None:
+    """A traceback without the secrets in it."""
+    if not detail:
+        return detail
+    from headrace.secrets import masked_text
+
+    return masked_text(detail)
