@@ -87,7 +87,7 @@ class Project:
         Args:
             name: What people call it; "Untitled" by default.
             description: A longer text.
-            params: Numbers, texts, lists and mappings by name; fixed from now on. Keys and passwords are masked (`headrace.secrets`).
+            params: Numbers, texts, lists and mappings by name; fixed from now on. Secrets are masked (`headrace.secrets`).
             properties: Texts by name; they may change.
             tags: Words of letters, digits and '-'.
             upload_source_files: Names and patterns of source files to keep; by default the script that runs, none for `[]`.
