@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from headrace.service import rights
 from headrace.service.health import Health, HealthServer
+from headrace_agent.abort import Aborter
 from headrace_agent.batch import Cutter
 from headrace_agent.budget import EVENTS_IN_FLIGHT_BYTES, FILES_IN_FLIGHT_BYTES, Budget
 from headrace_agent.cgroup import ControlGroup
@@ -74,6 +75,7 @@ class Agent:
         self.retention: Final = Retention(self.home, self.tail, self.reporter, self.metrics, self._finished)
         self.quota: Final = Quota(self.home, settings.quota, self._unstored)
         self.syncer: Final = Syncer(self.tail, settings.sync_s)
+        self.aborter: Final = Aborter(self.tail, settings.abort_grace_s)
         self.health: Final = HealthServer.of(settings, self.metrics.registry, self.check)
         self._gauges()
 
@@ -99,6 +101,7 @@ class Agent:
             )
         with HomeLock(self.home):
             self.feedback.listen(self.uplink, self.settings.site)
+            self.aborter.listen(self.uplink, self.settings.site)
             async with self.health:
                 try:
                     await self._serve(stop)
@@ -112,7 +115,7 @@ class Agent:
             uplink = tasks.start(self.uplink.run())
             sending = [tasks.start(self.events.run()), tasks.start(self.files.run())]
             care = [tasks.start(part.run()) for part in (self.reporter, self.retention, self.quota, self.syncer)]
-            care.append(tasks.start(self.feedback.watch_silence()))
+            care += [tasks.start(self.feedback.watch_silence()), tasks.start(self.aborter.run())]
             finding = [tasks.start(self.tail.run()), tasks.start(self.uploader.run())]
             sampling = [tasks.start(self._sample())] if self.settings.hardware_s else []
             await stop.wait()

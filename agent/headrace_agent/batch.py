@@ -11,7 +11,7 @@ from typing import Final
 import zstandard
 
 from headrace_agent.source import DEAD_LABEL, Source
-from headrace_proto.frame import Codec, Frame, FrameKind, encode
+from headrace_proto.frame import ABORTED, Codec, Frame, FrameKind, encode
 from headrace_proto.home import FILE_MODE, FOLDER_MODE, Home
 from headrace_proto.journal import Damage
 from headrace_proto.limits import BATCH_RAW_TARGET, FRAME_BYTES_MAX, FRAME_HEADER_MAX
@@ -52,7 +52,8 @@ class Cutter:
         elif source.owes_flush:
             frame = self._frame(source, FrameKind.EVENTS, first, first, flush=True)
         elif source.owes_death:
-            frame = self._frame(source, FrameKind.DEAD, first, first, reason="the writer is gone", flush=True)
+            reason = f"{ABORTED}{source.aborted}" if source.aborted else "the writer is gone"
+            frame = self._frame(source, FrameKind.DEAD, first, first, reason=reason, flush=True)
         else:
             return None
         if source.flush_to is not None and frame.end >= source.flush_to:

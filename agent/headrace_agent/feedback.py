@@ -60,7 +60,7 @@ class Feedback:
         """Subscribe to what is said to this site."""
         self._uplink, self._site = uplink, site
         uplink.listen(subjects.marks_of_site(site), self.hear_mark)
-        uplink.listen(subjects.control_of_site(site), self.hear_request)
+        uplink.listen(subjects.rewinds(site), self.hear_request)
 
     # -- Marks -----------------------------------------------------------------------------------------------------------
 

@@ -103,6 +103,13 @@ class NatsUplink:
             with suppress(nats.errors.Error):  # the link went just now: the next question will be heard
                 await client.publish(f"{_DIRECT_GET}.{subject}", reply=self._recalled)
 
+    async def tell(self, subject: str, data: bytes) -> None:
+        """Send `data` to whoever listens now: no stream keeps it."""
+        client = self._client
+        if client is not None and client.is_connected:
+            with suppress(nats.errors.Error):  # the link went just now: who asked will hear nothing, and ask again
+                await client.publish(subject, data)
+
     async def _on_recalled(self, message: Msg) -> None:
         subject = (message.headers or {}).get(_SUBJECT)
         for pattern, callback in self._listeners:

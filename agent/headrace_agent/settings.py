@@ -11,6 +11,8 @@ HARDWARE_S: float = 3.0
 """As Neptune's client had it."""
 GRACE_S: float = 10.0
 """Orchestrators kill 10 to 30 s after SIGTERM."""
+ABORT_GRACE_S: float = 5.0
+"""As Neptune's client had it."""
 
 
 class AgentSettings(ServiceSettings):
@@ -23,3 +25,6 @@ class AgentSettings(ServiceSettings):
     )
     hardware_s: float = Field(default=HARDWARE_S, ge=0, description="seconds between hardware samples; 0 takes none")
     grace_s: float = Field(default=GRACE_S, ge=0, description="how long a stop may take to ship what is committed")
+    abort_grace_s: float = Field(
+        default=ABORT_GRACE_S, ge=0, description="from SIGTERM to SIGKILL, for processes that `headrace abort` ends"
+    )

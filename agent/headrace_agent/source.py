@@ -18,6 +18,7 @@ from typing import Final
 from headrace_agent.budget import Budget
 from headrace_agent.patience import CURIOSITY_S, PATIENCE_S, Patience
 from headrace_agent.window import Flight, Window
+from headrace_proto import abort
 from headrace_proto.journal import Header, JournalReader, machine
 from headrace_proto.limits import BATCH_RAW_TARGET
 from headrace_proto.messages import Mark
@@ -67,6 +68,8 @@ class Source:
         self.pending_ns: int | None = 0 if reader.end > self.window.cut else None
         self.grew_ns = now_ns
         self.death = Death.UNPROVEN
+        request = abort.asked(reader.folder)
+        self.aborted = str(request) if request else ""  # why its end, be it a death, was asked for
         self.flush_to: int | None = None
         self.curiosity = Patience(now_ns / 1e9, CURIOSITY_S, PATIENCE_S)
         self.patience = Patience(now_ns / 1e9)

@@ -7,6 +7,7 @@ Contract
 - When the link is lost, every unanswered future fails with `Unknown` at once: such a message may have landed, or may yet.
 - `listen` is called before `run`; its callback hears every message that arrives while connected, and must not raise.
 - `recall` may be called at any time; without a link, or where the broker remembers nothing, nothing follows from it.
+- `tell` may be called at any time, too; without a link nobody hears it.
 """
 
 from __future__ import annotations
@@ -79,6 +80,9 @@ class Uplink(Protocol):
 
     async def recall(self, subject: str) -> None:
         """Have the newest message of `subject` that the broker remembers heard again, by the callback that listens to it."""
+
+    async def tell(self, subject: str, data: bytes) -> None:
+        """Send `data` to whoever listens now."""
 
     async def run(self) -> None:
         """Keep a link until cancelled."""

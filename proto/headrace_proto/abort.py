@@ -19,8 +19,8 @@ from headrace_proto.home import FILE_MODE, open_plain
 REQUEST: Final = "abort-request"
 CALLBACK: Final = "abort-callback"
 ANSWER: Final = "abort-answer"
-REASON_CHARACTERS_MAX: Final = 1000
-"""Of a reason, and of who asks: they are in messages of at most 4 KiB, whatever script they are written in."""
+REASON_CHARACTERS_MAX: Final = 500
+"""Of a reason: with who asks, it fits the 4 KiB of a message and of a frame's header, whatever script it is written in."""
 BY_CHARACTERS_MAX: Final = 100
 DETAIL_CHARACTERS_MAX: Final = 300
 _BYTES_MAX: Final = 64 * 1024

@@ -51,6 +51,10 @@ SOURCE_GONE: Final = "source gone"
 Unlike what an agent gives up, it may still lie in somebody's journal."""
 
 
+ABORTED: Final = "abort: "
+"""What the reason of a DEAD frame begins with, if the writer's end was asked for; the rest says by whom, and why."""
+
+
 class Codec(StrEnum):
     """How the body is compressed."""
 

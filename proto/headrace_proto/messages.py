@@ -1,4 +1,4 @@
-"""What collectors tell agents, and what people ask of collectors: small msgpack maps, each with its version `v`.
+"""What collectors tell agents, and what people ask of collectors and agents: small msgpack maps, each with its version `v`.
 
 A message of another version, or that does not decode, is ignored: marks are published again, and an agent that hears
 nothing keeps its journal. A mark frees journal bytes, so it names the store that vouches for them and the commit that holds
@@ -7,7 +7,8 @@ them; an agent keeps the highest commit per source, because two collectors may a
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple, TypeVar, get_origin, get_type_hints
+from hashlib import sha256
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar, get_origin, get_type_hints
 
 import msgpack
 
@@ -73,7 +74,60 @@ class GapsClosed(NamedTuple):
     waiting: int  # frames of the experiment that waited above these gaps
 
 
-def encode(message: Mark | FileMark | Rewind | CloseGap | GapsClosed) -> bytes:
+class Find(NamedTuple):
+    """Which agents have the experiment with this id, short or internal? `digest` is `digest_of` it."""
+
+    request: str
+    digest: str
+
+
+class Abort(NamedTuple):
+    """End the processes of `experiment`."""
+
+    request: str
+    experiment: str
+    by: str = ""
+    reason: str = ""
+    grace_s: float = -1.0  # between SIGTERM and SIGKILL; the agent's own setting when negative
+
+
+class SourceAnswer(NamedTuple):
+    """What an agent says of one source of an experiment, to a `Find` or an `Abort`. `state` is one of `SourceState`."""
+
+    request: str
+    experiment: str
+    source: str
+    state: str
+    text: str  # for people
+    short_id: str = ""
+    host: str = ""
+    pid: int = 0
+    role: str = ""
+    rank: int = -1  # of a source that has none
+    wait_s: float = 0.0  # of ASKED: the next answer comes within this time
+
+
+class SourceState:
+    """What a source is to an agent that was asked to end it."""
+
+    ALIVE: Final = "alive"  # the answer to a Find; its end can be asked for
+    ASKED: Final = "asked"  # its process has been asked to end; another answer follows
+    ENDED: Final = "ended"  # its process is gone
+    KILLED: Final = "killed"  # it is gone, by SIGKILL, because it had not ended in time
+    CALLED: Final = "called"  # its abort_callback was called, and the process lives on
+    GONE: Final = "gone"  # it had ended before
+    REFUSED: Final = "refused"  # it cannot be ended from here
+
+
+def digest_of(experiment: str) -> str:
+    """An experiment's id, short or internal, so that only who knows it recognises it."""
+    return sha256(f"headrace:{experiment}".encode()).hexdigest()
+
+
+Message: TypeAlias = Mark | FileMark | Rewind | CloseGap | GapsClosed | Find | Abort | SourceAnswer
+
+
+def encode(message: Message) -> bytes:
     """The message as bytes."""
     packed: bytes = msgpack.packb({"v": MESSAGE_VERSION, **message._asdict()})
     return packed
@@ -81,11 +135,11 @@ def encode(message: Mark | FileMark | Rewind | CloseGap | GapsClosed) -> bytes:
 
 _TYPES: Final[dict[Any, tuple[type, ...]]] = {
     kind: tuple(get_origin(hint) or hint for hint in get_type_hints(kind).values())
-    for kind in (Mark, FileMark, Rewind, CloseGap, GapsClosed)
+    for kind in (Mark, FileMark, Rewind, CloseGap, GapsClosed, Find, Abort, SourceAnswer)
 }
 """Of the fields, in order: a NamedTuple's own annotations are unresolved names, and resolving them takes longer than all else."""
 
-_Message = TypeVar("_Message", Mark, FileMark, Rewind, CloseGap, GapsClosed)
+_Message = TypeVar("_Message", Mark, FileMark, Rewind, CloseGap, GapsClosed, Find, Abort, SourceAnswer)
 
 
 def decode(kind: type[_Message], data: bytes) -> _Message | None:

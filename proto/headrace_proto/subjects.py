@@ -8,7 +8,9 @@
 | HR_LEASES   | hr.l1.<partition>                            | which collector has a partition              | seconds              |
 |             | hr.l1.collector.<collector>                  | that a collector is alive                    | seconds              |
 | (none)      | hr.c1.<site>.rewind.<source>                 | collector to agent: send again from here     | not                  |
-| (none)      | hr.c1.<site>.abort.<experiment>              | anyone to agent: end this experiment         | not                  |
+| (none)      | hr.c1.<site>.abort.<experiment>              | operator to agents: end this experiment      | not                  |
+| (none)      | hr.o1.find                                   | operator to all agents: who has it?          | not                  |
+| (none)      | hr.a1.<site>.<request>                       | agent to operator: what came of a request    | not                  |
 | (none)      | hr.o1.close-gap.<experiment>                 | operator to collectors: wait no longer       | not                  |
 
 The version is part of the subject: a new one is a new subject, so that old and new agents share a broker.
@@ -33,6 +35,7 @@ MARKS_PREFIX: Final = "hr.w1"
 LEASES_PREFIX: Final = "hr.l1"
 CONTROL_PREFIX: Final = "hr.c1"
 OPERATOR_PREFIX: Final = "hr.o1"
+ANSWERS_PREFIX: Final = "hr.a1"
 
 DEFAULT_SITE: Final = "local"
 PART: Final = r"^[A-Za-z0-9_-]{1,64}$"
@@ -64,9 +67,37 @@ def rewind(site: str, source: str) -> str:
     return f"{CONTROL_PREFIX}.{site}.rewind.{source}"
 
 
+def rewinds(site: str) -> str:
+    """What an agent subscribes to; of site `*`, what collectors may ask for."""
+    return f"{CONTROL_PREFIX}.{site}.rewind.*"
+
+
+def abort(site: str, experiment: str) -> str:
+    """Where the agents of a site are asked to end an experiment; `*` for any."""
+    return f"{CONTROL_PREFIX}.{site}.abort.{experiment}"
+
+
 def control_of_site(site: str) -> str:
-    """What an agent subscribes to."""
+    """All that is asked of the agents of a site."""
     return f"{CONTROL_PREFIX}.{site}.>"
+
+
+FIND: Final = f"{OPERATOR_PREFIX}.find"
+"""Where the agents of all sites are asked whether they have an experiment. It is named by a digest (`messages.Find`): who knows an
+experiment's id could write to it, and a site is not to learn another's."""
+
+
+def answer(site: str, request: str) -> str:
+    """Where an agent answers a request of an operator, whose id is `request`.
+
+    The site stands in the subject, where the broker vouches for it. Not the request's own reply subject: that is another account's.
+    """
+    return f"{ANSWERS_PREFIX}.{site}.{request}"
+
+
+def answers_of_site(site: str) -> str:
+    """Where the agents of a site answer."""
+    return f"{ANSWERS_PREFIX}.{site}.*"
 
 
 def close_gap(experiment: str) -> str:

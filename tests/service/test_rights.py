@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -26,7 +27,7 @@ from headrace_proto.home import Home
 from tests.service.guarded import SITES, Guarded
 from tests.waiting import until, wait_until
 
-EXPERIMENT, SOURCE = "0" * 32, "1" * 32
+EXPERIMENT, SOURCE, REQUEST = "0" * 32, "1" * 32, "2" * 32
 OURS, OTHERS = SITES
 
 FOREIGN_WRITES = (
@@ -34,7 +35,10 @@ FOREIGN_WRITES = (
     subjects.files(OTHERS, EXPERIMENT, SOURCE),
     *(subjects.mark(site, SOURCE) for site in SITES),
     *(subjects.rewind(site, SOURCE) for site in SITES),
-    f"{subjects.CONTROL_PREFIX}.{OURS}.abort.{EXPERIMENT}",
+    *(subjects.abort(site, EXPERIMENT) for site in SITES),
+    subjects.FIND,
+    subjects.close_gap(EXPERIMENT),
+    subjects.answer(OTHERS, REQUEST),
     subjects.lease(0),
     subjects.collector("me"),
     f"_INBOX.{rights.COLLECTOR_NAME}.x",
@@ -77,6 +81,13 @@ FOREIGN_EARS = (
     f"{subjects.MARKS_PREFIX}.>",
     subjects.marks_of_site(OTHERS),
     subjects.control_of_site(OTHERS),
+    subjects.abort(OTHERS, "*"),
+    subjects.abort("*", "*"),
+    subjects.close_gap("*"),
+    f"{subjects.OPERATOR_PREFIX}.>",
+    subjects.answers_of_site(OURS),
+    subjects.answers_of_site(OTHERS),
+    f"{subjects.ANSWERS_PREFIX}.>",
     f"{subjects.LEASES_PREFIX}.>",
     "_INBOX.>",
     f"_INBOX.{rights.agent_name(OTHERS)}.>",
@@ -152,6 +163,55 @@ def test_operator_sees_the_streams_and_no_event(start_nats: Callable[..., NatsSe
     assert [(stream.name, stream.messages, stream.problem) for stream in asked.streams] == [
         (name, 0, "") for name in subjects.STREAMS
     ]
+
+
+ENDED_FROM_AFAR = """
+import time
+import headrace as hr
+experiment = hr.init("work/guarded").create_experiment(upload_source_files=[], upload_stdout=False, git_info=False)
+print(experiment.internal_id, flush=True)
+time.sleep(600)
+"""
+
+
+def test_operator_ends_a_process_through_the_agent_of_its_site(
+    start_nats: Callable[..., NatsServer], tmp_path: Path, home: Home
+) -> None:
+    """`headrace abort` with the operator's key reaches it, over TLS, through accounts, and hears how it ended."""
+    guarded = Guarded(start_nats, tmp_path)
+    ours = {"HEADRACE_HOME": home.root}
+    command = [sys.executable, "-m", "headrace.command"]
+    with (tmp_path / "agent.log").open("ab") as log:
+        environment = {**guarded.environment(OURS), **ours, "HEADRACE_SITE": OURS}
+        agent = subprocess.Popen([*command, "agent"], env=environment, stdout=log, stderr=log)
+    trainer = subprocess.Popen(
+        [sys.executable, "-c", ENDED_FROM_AFAR], env={**os.environ, **ours}, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert trainer.stdout
+        experiment = trainer.stdout.readline().strip()
+
+        def asked() -> subprocess.CompletedProcess[str] | None:  # until the agent has found it
+            done = subprocess.run(
+                [*command, "abort", experiment, "--json"],
+                env={**guarded.environment("operator"), "HEADRACE_HOME": str(tmp_path / "elsewhere")},
+                capture_output=True,
+                text=True,
+                timeout=60,
+            )
+            return done if done.returncode != 2 else None
+
+        done = wait_until(asked, "an agent answers", 90)
+        assert done.returncode == 0, done.stderr
+        [answer] = json.loads(done.stdout)
+        assert (answer["site"], answer["state"], answer["pid"]) == (OURS, "ended", trainer.pid)
+        assert trainer.wait(30) == -signal.SIGTERM
+    finally:
+        trainer.kill()
+        trainer.communicate()
+        agent.terminate()
+        agent.wait(30)
+    assert "violation" not in (tmp_path / "agent.log").read_text().lower()
 
 
 # -- An agent --------------------------------------------------------------------------------------------------------------
@@ -230,6 +290,45 @@ async def test_site_hears_its_own_marks_only(guarded: Guarded) -> None:
     assert heard == {site: {subjects.mark(site, SOURCE), subjects.rewind(site, SOURCE)} for site in SITES}
 
 
+async def test_sites_are_asked_to_find_and_only_the_one_that_is_meant_to_end(guarded: Guarded) -> None:
+    """All sites hear who is looked for; a request to end is one site's; each answers under its own name."""
+    operator = await guarded.client("operator")
+    heard: dict[str, set[str]] = {site: set() for site in (*SITES, "operator")}
+
+    def noting(role: str) -> Callable[[Msg], Awaitable[None]]:
+        async def note(message: Msg) -> None:
+            heard[role].add(message.subject)
+
+        return note
+
+    clients = {site: await guarded.client(site) for site in SITES}
+    for site, client in clients.items():
+        await client.subscribe(subjects.FIND, cb=noting(site))
+        await client.subscribe(subjects.abort(site, "*"), cb=noting(site))
+        await client.flush()
+    await operator.subscribe(subjects.answer("*", REQUEST), cb=noting("operator"))
+    await operator.flush()
+    telling: list[asyncio.Future[None]] = []
+
+    async def tell() -> None:
+        await operator.publish(subjects.FIND, b"find")
+        await operator.publish(subjects.abort(OURS, EXPERIMENT), b"abort")
+        for site, client in clients.items():
+            await client.publish(subjects.answer(site, REQUEST), b"answer")
+
+    def all_heard() -> bool:  # told again at each look: an import may not have reached the other account yet
+        telling.append(asyncio.ensure_future(tell()))
+        return len(heard[OURS]) == 2 and len(heard[OTHERS]) == 1 and len(heard["operator"]) == 2
+
+    await until(all_heard, "each hears its own")
+    await asyncio.gather(*telling)
+    assert heard == {
+        OURS: {subjects.FIND, subjects.abort(OURS, EXPERIMENT)},
+        OTHERS: {subjects.FIND},
+        "operator": {subjects.answer(site, REQUEST) for site in SITES},
+    }
+
+
 async def test_key_of_one_role_is_not_anothers(guarded: Guarded) -> None:
     """Who calls itself a collector is none: rights come from the key. Its inbox is not heard with an agent's."""
     client = await guarded.client(OURS, rights.COLLECTOR_NAME)
@@ -253,6 +352,11 @@ async def test_nobody_else_writes_events(guarded: Guarded, role: str) -> None:
         f"$JS.API.STREAM.MSG.DELETE.{subjects.EVENTS_STREAM}",
         "$JS.API.STREAM.CREATE.OTHER",
     ]
+    writes += [*(subjects.answer(site, REQUEST) for site in SITES)]
+    ears = [">", f"{subjects.EVENTS_PREFIX}.>", "_INBOX.>", "$JS.>", subjects.control_of_site(OURS), subjects.FIND]
+    if role == "collector":
+        writes += [subjects.abort(OURS, EXPERIMENT), subjects.FIND, subjects.close_gap(EXPERIMENT)]
+        ears += [f"{subjects.OPERATOR_PREFIX}.>", f"{subjects.ANSWERS_PREFIX}.>"]
     if role == "operator":
         writes += [
             subjects.mark(OURS, SOURCE),
@@ -263,7 +367,7 @@ async def test_nobody_else_writes_events(guarded: Guarded, role: str) -> None:
         ]
     for subject in writes:
         await violates(guarded, role, client.publish(subject, b""), subject)
-    for subject in (">", f"{subjects.EVENTS_PREFIX}.>", "_INBOX.>", "$JS.>"):
+    for subject in ears:
         await violates(guarded, role, client.subscribe(subject), subject)
 
 

@@ -140,6 +140,8 @@ class _Look:
                 end = "open"
             elif record.state == "dead":
                 end = "dead" if self._chain.dead(source) else "open"
+            elif record.state == "aborted" and self._chain.dead(source):
+                end = "dead"
             stored = self._chain.watermark(source)
             yield SourceProof(source, record, end, stored, record.lost)
             for gap in record.lost:

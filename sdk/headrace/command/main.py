@@ -30,6 +30,7 @@ COMMANDS: Final = (
     "verify",
     "fsck",
     "plot",
+    "abort",
     "status",
     "ship",
     "doctor",

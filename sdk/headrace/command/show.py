@@ -63,7 +63,10 @@ def _head(console: Console, found: StoredExperiment) -> None:
 
 
 def _why(record: ExperimentDocument) -> str:
-    """Why it failed, in a line; the whole traceback stands at the end."""
+    """Why it failed, in a line, the whole traceback stands at the end; or who ended it."""
+    if record.state == "aborted":
+        ends = [source for source in record.sources.values() if source.state == "aborted" and source.detail]
+        return "; ".join(dict.fromkeys((source.detail or "").strip().splitlines()[-1] for source in ends))
     if record.state != "failed":
         return ""
     if record.traceback:

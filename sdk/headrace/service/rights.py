@@ -50,7 +50,7 @@ def site_account(site: str) -> str:
 
 
 def agent(site: str) -> Rights:
-    """Ship frames and chunks of its site, hear its marks and requests, and ask for the newest mark of one source."""
+    """Ship frames and chunks of its site, hear and answer its marks and requests, and ask for the newest mark of one source."""
     asked, heard = (
         tuple(subject for kind, subject in imports(site) if kind == wanted) for wanted in ("service", "stream")
     )
@@ -65,6 +65,8 @@ def imports(site: str) -> tuple[Import, ...]:
         Import("service", f"{_API}.DIRECT.GET.{subjects.MARKS_STREAM}.{subjects.marks_of_site(site)}"),
         Import("stream", subjects.marks_of_site(site)),
         Import("stream", subjects.control_of_site(site)),
+        Import("stream", subjects.FIND),
+        Import("service", subjects.answers_of_site(site)),
     )
 
 
@@ -73,7 +75,7 @@ def collector() -> Rights:
     return Rights(
         publish=(
             f"{subjects.MARKS_PREFIX}.>",
-            f"{subjects.CONTROL_PREFIX}.>",
+            subjects.rewinds("*"),
             f"{subjects.LEASES_PREFIX}.>",
             *(f"{_API}.STREAM.{verb}.{stream}" for stream in subjects.STREAMS for verb in ("INFO", "CREATE")),
             *(f"{_API}.CONSUMER.{verb}.{queue}" for queue in _QUEUES for verb in ("LIST", "NAMES")),
@@ -86,24 +88,31 @@ def collector() -> Rights:
             f"{_API}.STREAM.PURGE.{subjects.LEASES_STREAM}",
             _inbox(OPERATOR_NAME),  # answers to people
         ),
-        subscribe=(f"{subjects.LEASES_PREFIX}.>", f"{subjects.OPERATOR_PREFIX}.>", _inbox(COLLECTOR_NAME)),
+        subscribe=(f"{subjects.LEASES_PREFIX}.>", subjects.close_gap("*"), _inbox(COLLECTOR_NAME)),
     )
 
 
 def operator() -> Rights:
-    """Look at the streams, read marks and leases, ask agents to rewind or to end an experiment, and collectors to close a gap.
-    Reads nobody's events."""
+    """Look at the streams, read marks and leases, find an experiment's agents and ask them to rewind or to end it, ask collectors
+    to close a gap. Reads nobody's events."""
     return Rights(
         publish=(
-            f"{subjects.OPERATOR_PREFIX}.>",
-            f"{subjects.CONTROL_PREFIX}.>",
+            subjects.FIND,
+            subjects.close_gap("*"),
+            subjects.rewinds("*"),
+            subjects.abort("*", "*"),
             *(f"{_API}.STREAM.INFO.{stream}" for stream in subjects.STREAMS),
             *(f"{_API}.CONSUMER.{verb}.{queue}" for queue in _QUEUES for verb in ("LIST", "NAMES")),
             *(f"{_API}.CONSUMER.INFO.{queue}.>" for queue in _QUEUES),
             *(f"{_API}.DIRECT.GET.{stream}.>" for stream in (subjects.MARKS_STREAM, subjects.LEASES_STREAM)),
             *(f"{_API}.STREAM.MSG.GET.{stream}" for stream in (subjects.MARKS_STREAM, subjects.LEASES_STREAM)),
         ),
-        subscribe=(f"{subjects.MARKS_PREFIX}.>", f"{subjects.LEASES_PREFIX}.>", _inbox(OPERATOR_NAME)),
+        subscribe=(
+            f"{subjects.MARKS_PREFIX}.>",
+            f"{subjects.LEASES_PREFIX}.>",
+            f"{subjects.ANSWERS_PREFIX}.>",
+            _inbox(OPERATOR_NAME),
+        ),
     )
 
 

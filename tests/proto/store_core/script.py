@@ -123,8 +123,8 @@ class Source:
         first, self.first = self.first, end
         return Batch(self.id, first, end, b"", FrameKind.LOST, reason)
 
-    def dead(self) -> Batch:
-        return Batch(self.id, self.position, self.position, b"", FrameKind.DEAD, "gone")
+    def dead(self, reason: str = "gone") -> Batch:
+        return Batch(self.id, self.position, self.position, b"", FrameKind.DEAD, reason)
 
 
 def spooled(number: int = 0, size: int = 100_000, digest: str = "0" * 64) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import pytest
 
 from headrace_proto import events
 from headrace_proto.events import Kind
-from headrace_proto.frame import FrameKind
+from headrace_proto.frame import ABORTED, FrameKind
 from headrace_proto.store.chain import Batch, FileDone
 from headrace_proto.store.documents import ExperimentDocument, at_us
 from headrace_proto.store.plain import unplain
@@ -411,6 +411,31 @@ def test_a_death_is_withdrawn_by_later_bytes(files: Store) -> None:
     document = _commit(chain, a.close("succeeded"))
     assert (document.state, document.sources[a.id].state) == ("succeeded", "succeeded")
     assert chain.commit([a.dead()], now_ns=NOW_NS).document.state == "succeeded"
+
+
+def test_a_death_that_was_asked_for_is_an_abort_and_is_withdrawn_like_any(files: Store) -> None:
+    """The reason is kept; bytes that come later, with the writer's own word, say otherwise."""
+    chain = chain_of(files)
+    a = Source().create().point("x", 1, 1.0)
+    result = chain.commit([a.batch(), a.dead(f"{ABORTED}aborted by ann: diverged")], now_ns=NOW_NS)
+    record = result.document.sources[a.id]
+    assert (result.document.state, record.state, record.detail) == ("aborted", "aborted", "aborted by ann: diverged")
+    assert (result.document.traceback, result.document.finished_at) == (None, record.last_seen_at)
+    assert chain.dead(a.id)
+    assert chain.commit([a.dead()], now_ns=NOW_NS).number == result.number
+    document = _commit(chain, a.point("x", 2, 1.0))
+    assert (document.state, document.sources[a.id].detail) == ("running", None)
+    document = _commit(chain, a.close("aborted", "by hand"))
+    assert (document.state, document.sources[a.id].detail) == ("aborted", "by hand")
+    assert chain.commit([a.dead()], now_ns=NOW_NS).document.sources[a.id].detail == "by hand"
+
+
+def test_one_rank_that_was_aborted_aborts_a_run_whose_others_failed_of_it(files: Store) -> None:
+    """Peers that stumble over the end of one are not what went wrong."""
+    chain = chain_of(files)
+    a, b = Source().create(), Source("b", "rank", rank=1).point("x", 1, 1.0)
+    chain.commit([a.close("failed", "a peer has gone").batch(), b.batch()], now_ns=NOW_NS)
+    assert chain.commit([b.dead(f"{ABORTED}aborted")], now_ns=NOW_NS).document.state == "aborted"
 
 
 def test_what_is_lost_of_a_dead_source_does_not_wake_it(files: Store) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from headrace_proto.errors import ExperimentNotFound
 from headrace_proto.events import Kind
-from headrace_proto.frame import FrameKind
+from headrace_proto.frame import ABORTED, FrameKind
 from headrace_proto.store import compaction
 from headrace_proto.store.apply import finish
 from headrace_proto.store.chain import Batch, FileDone
@@ -120,6 +120,14 @@ def test_an_open_source_means_running(files: Store) -> None:
     chain.commit([source.dead()], now_ns=NOW_NS)
     proof = _proof(files)
     assert (proof.verdict, proof.state, proof.sources[0].end) == ("complete", "failed", "dead")
+
+
+def test_a_death_that_was_asked_for_is_an_end(files: Store) -> None:
+    """Observed, as any death, and not its own word."""
+    source = Source().create().point("x", 1, 0.5)
+    chain_of(files).commit([source.batch(), source.dead(f"{ABORTED}aborted")], now_ns=NOW_NS)
+    proof = _proof(files)
+    assert (proof.verdict, proof.state, proof.sources[0].end) == ("complete", "aborted", "dead")
 
 
 def test_what_is_missing_is_told(files: Store) -> None:

@@ -111,7 +111,7 @@ def _cut(piece: Admitted, length: int) -> Admitted:
 def _apply_piece(draft: Draft, piece: Admitted) -> bool:
     batch, fills = piece
     if batch.kind is FrameKind.DEAD:
-        return sources.dead(draft, batch.source, batch.end)
+        return sources.dead(draft, batch.source, batch.end, batch.reason)
     if batch.kind is FrameKind.LOST:
         draft.change_state(batch.source, position=batch.end)
         sources.lost(draft, batch.source, batch.first, batch.end, batch.reason)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any, Final
 
 from headrace_proto.events import Outcome
+from headrace_proto.frame import ABORTED
 from headrace_proto.limits import LOST_RANGES_MAX, SOURCE_TEXT_MAX, TRACEBACK_BYTES_MAX, TRACEBACKS_BYTES_MAX
 from headrace_proto.store.apply.draft import Draft
 from headrace_proto.store.columns import Event
-from headrace_proto.store.documents import at_us
+from headrace_proto.store.documents import SourceEnd, at_us
 from headrace_proto.store.intake import add_lost
 
 _OUTCOMES: Final = frozenset({Outcome.SUCCEEDED, Outcome.FAILED, Outcome.ABORTED})
@@ -43,11 +44,16 @@ def closed(draft: Draft, source: str, event: Event) -> None:
     """[12, time, outcome, detail or nil]: its last event."""
     time_ns, outcome, detail = event.fields
     state = outcome if outcome in _OUTCOMES else Outcome.FAILED
-    if detail is not None:
-        kept = TRACEBACK_BYTES_MAX if draft.last_words < TRACEBACKS_BYTES_MAX else SOURCE_TEXT_MAX
-        detail = detail.encode(errors="replace")[-kept:].decode(errors="ignore")
-        draft.last_words += len(detail)
-    draft.change(source, state=state, ended_at=at_us(time_ns // 1000), detail=detail)
+    kept = None if detail is None else _last_words(draft, detail)
+    draft.change(source, state=state, ended_at=at_us(time_ns // 1000), detail=kept)
+
+
+def _last_words(draft: Draft, detail: str) -> str:
+    """The end of what is said of a source's end, as far as there is room."""
+    bytes_max = TRACEBACK_BYTES_MAX if draft.last_words < TRACEBACKS_BYTES_MAX else SOURCE_TEXT_MAX
+    kept = detail.encode(errors="replace")[-bytes_max:].decode(errors="ignore")
+    draft.last_words += len(kept)
+    return kept
 
 
 def gap(draft: Draft, source: str, event: Event) -> None:
@@ -74,20 +80,33 @@ def lost(draft: Draft, source: str, first: int, end: int, reason: str) -> None:
     draft.change(source, lost=ranges)
 
 
-def dead(draft: Draft, source: str, position: int) -> bool:
-    """The writer is gone without a closing event. Events beyond `position` withdraw it. False if that was known."""
-    record = draft.record(source)
-    if record.state not in ("open", "dead") or draft.state(source).dead_at == position:
+def dead(draft: Draft, source: str, position: int, reason: str = "") -> bool:
+    """The writer is gone without a closing event; *aborted* if somebody had asked for that. Events beyond `position` withdraw it.
+
+    False if that was known.
+    """
+    if draft.record(source).state != "open" and not _died(draft, source):
         return False
-    draft.change(source, state="dead", ended_at=record.last_seen_at or record.opened_at)
+    if draft.state(source).dead_at == position:
+        return False
+    record, asked = draft.record(source), reason.startswith(ABORTED)
+    detail = _last_words(draft, reason.removeprefix(ABORTED)) if asked else None
+    state: SourceEnd = "aborted" if asked else "dead"
+    draft.change(source, state=state, ended_at=record.last_seen_at or record.opened_at, detail=detail)
     draft.change_state(source, dead_at=position)
     return True
 
 
+def _died(draft: Draft, source: str) -> bool:
+    """Whether its end, as it stands, is a death, and not its own word."""
+    state = draft.record(source).state
+    return state == "dead" or (state == "aborted" and draft.state(source).dead_at is not None)
+
+
 def revive(draft: Draft, source: str) -> None:
     """Later events of the source arrived: it was not dead, or had more to say."""
-    if draft.record(source).state == "dead":
-        draft.change(source, state="open", ended_at=None)
+    if _died(draft, source):
+        draft.change(source, state="open", ended_at=None, detail=None)
         draft.change_state(source, dead_at=None)
 
 
