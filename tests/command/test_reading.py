@@ -83,6 +83,21 @@ def test_ls_selects_and_sorts(said: Said, filled: str) -> None:
     assert ids("--state", "failed") == []
 
 
+def test_ls_shows_the_newest(filled: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """--limit keeps the last ones, or the first of a sorted list, and says how many are left out; 0 is all of them."""
+
+    def shown(*flags: str) -> tuple[list[str], str]:
+        assert invoke(["ls", PROJECT, "--store", filled, *flags]) == 0
+        text, beside = capfd.readouterr()
+        return [name for name in ("DIG-1", "DIG-2") if name in text], beside.partition(":")[0]
+
+    assert shown("--limit", "1") == (["DIG-2"], "not shown, 1 older")
+    assert shown("--sort=loss", "--limit", "1") == (["DIG-2"], "not shown, 1 more")
+    assert shown("--sort=-loss", "--limit", "1") == (["DIG-1"], "not shown, 1 more")
+    for flags in ((), ("--limit", "0"), ("--limit", "7", "--sort", "loss")):
+        assert shown(*flags) == (["DIG-1", "DIG-2"], "")
+
+
 def test_json_is_strict(said: Said, filled: str) -> None:
     """A NaN is null: every JSON reader takes what we print."""
     text = said("ls", PROJECT, "--store", filled, "--json")

@@ -24,7 +24,8 @@ from headrace_proto.store import columns, parts
 from headrace_proto.store.backend import open_store
 from headrace_proto.store.chain import Batch, Chain
 from headrace_proto.store.commits import PART_KINDS, Commit, Side
-from headrace_proto.store.documents import PublicDocument, parse
+from headrace_proto.store.documents import PublicDocument
+from headrace_proto.store.records import parse
 from tests.proto.journal.test_machine import Reading
 
 Judge = Callable[[bytes], Any]

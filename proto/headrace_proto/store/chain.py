@@ -37,7 +37,6 @@ from headrace_proto.store.backend import Store, store_id
 from headrace_proto.store.claims import claim_number, claim_project
 from headrace_proto.store.commits import PART_KINDS, Commit, PartKind, PartRecord, Parts, PendingFile, Side, SourceState
 from headrace_proto.store.documents import (
-    DOCUMENT_FORMAT,
     FILE_FOLDERS,
     ExperimentDocument,
     FileGroup,
@@ -48,6 +47,7 @@ from headrace_proto.store.documents import (
 )
 from headrace_proto.store.intake import Batch
 from headrace_proto.store.publishing import DocumentFile
+from headrace_proto.store.records import DOCUMENT_FORMAT
 from headrace_proto.store.shapes import checked_fields
 from headrace_proto.store.staging import Staging
 

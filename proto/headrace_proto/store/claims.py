@@ -21,7 +21,7 @@ from pydantic import Field
 from headrace_proto.ids import project_id
 from headrace_proto.limits import TOKENS
 from headrace_proto.store import layout
-from headrace_proto.store.documents import DOCUMENT_FORMAT, Record, parse
+from headrace_proto.store.records import DOCUMENT_FORMAT, Record, parse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

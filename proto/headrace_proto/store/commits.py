@@ -13,14 +13,8 @@ from typing import Final, Literal
 
 from pydantic import Field
 
-from headrace_proto.store.documents import (
-    DOCUMENT_FORMAT,
-    ExperimentDocument,
-    FileRecord,
-    Record,
-    SourceRecord,
-    parse,
-)
+from headrace_proto.store.documents import ExperimentDocument, FileRecord, SourceRecord
+from headrace_proto.store.records import DOCUMENT_FORMAT, Record, parse
 from headrace_proto.store.registers import Stamp
 
 Runs = tuple[tuple[int, int], ...]

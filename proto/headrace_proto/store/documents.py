@@ -1,43 +1,25 @@
 """An experiment's document: what people, tools and readers know about it. Written to be read by eye.
 
-Every model refuses fields that it does not know, and `format` is looked at before anything else: a document of another format
-raises `FormatUnknown` and is left as it is.
+Every model refuses fields that it does not know (`records.Record`).
 """
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_core import from_json
+from pydantic import Field
 
-from headrace_proto.errors import Corrupt, FormatUnknown
-
-DOCUMENT_FORMAT: Final = 1
+from headrace_proto.store.records import DOCUMENT_FORMAT, Record, State
 
 Number = float | dict[str, str]
 """A float; NaN and infinities as {"$float": "nan"} (`plain.unplain` gives the float back)."""
-State = Literal["running", "succeeded", "failed", "aborted"]
 SourceEnd = Literal["open", "succeeded", "failed", "aborted", "dead"]
 FileState = Literal["pending", "stored", "changed"]
 FileGroup = Literal["artifacts", "source_files"]
 FILE_FOLDERS: Final[dict[FileGroup, str]] = {"artifacts": "artifacts", "source_files": "sources"}
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-class Record(BaseModel):
-    """The ground of all documents: immutable, so that a commit shares with its predecessor what did not change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-_Record = TypeVar("_Record", bound=Record)
-
-
-FAULT_CHARACTERS_MAX: Final = 2_000
-"""Of what pydantic says about a damaged document: it says something about every item."""
 
 
 def at_us(time_us: int) -> datetime:
@@ -48,21 +30,6 @@ def at_us(time_us: int) -> datetime:
 def us_of(time: datetime) -> int:
     """A document's time as microseconds since 1970."""
     return (time - _EPOCH) // timedelta(microseconds=1)
-
-
-def parse(kind: type[_Record], data: bytes, what: str) -> _Record:
-    """The document in `data`. Raises `FormatUnknown` on another format, `Corrupt` on anything that is no such document."""
-    try:
-        fields = from_json(data)
-        version = fields["format"]
-    except (ValueError, TypeError, KeyError) as error:
-        raise Corrupt(f"{what} is no document of Headrace: {error}") from error
-    if version != DOCUMENT_FORMAT:
-        raise FormatUnknown(f"{what} has format {version!r}; this release knows {DOCUMENT_FORMAT}: use a newer one")
-    try:
-        return kind.model_validate(fields)
-    except ValidationError as error:
-        raise Corrupt(f"{what} is damaged: {str(error)[:FAULT_CHARACTERS_MAX]}") from error
 
 
 class Last(Record):
@@ -88,9 +55,9 @@ class ChannelRecord(Record):
 class Channels(Record):
     """Channels by type, then by name: one name may be numeric in one rank and text in another without any harm."""
 
-    numeric: dict[str, ChannelRecord] = {}
-    text: dict[str, ChannelRecord] = {}
-    image: dict[str, ChannelRecord] = {}
+    numeric: dict[str, ChannelRecord] = Field(default_factory=dict)
+    text: dict[str, ChannelRecord] = Field(default_factory=dict)
+    image: dict[str, ChannelRecord] = Field(default_factory=dict)
 
 
 class FileRecord(Record):
@@ -145,12 +112,12 @@ class SourceRecord(Record):
 class Notes(Record):
     """What is missing or odd, so that nothing is missing silently. All zero for nearly every experiment."""
 
-    gaps: dict[str, int] = {}
+    gaps: dict[str, int] = Field(default_factory=dict)
     """Reason -> events that were dropped before they reached a journal, or that had no finite step."""
     lost_bytes: int = 0
-    unknown_kinds: dict[str, int] = {}
+    unknown_kinds: dict[str, int] = Field(default_factory=dict)
     """Kind -> events of a newer release, kept in the store's quarantine."""
-    refused: dict[str, int] = {}
+    refused: dict[str, int] = Field(default_factory=dict)
     """What was wrong with an event -> how many were put into quarantine for it."""
 
 
@@ -169,21 +136,21 @@ class ExperimentDocument(Record):
     finished_at: datetime | None = None
     hostname: str = ""
     entrypoint: str = ""
-    git: dict[str, Any] = {}
+    git: dict[str, Any] = Field(default_factory=dict)
     key: str | None = None
-    params: dict[str, Any] = {}
-    properties: dict[str, str] = {}
+    params: dict[str, Any] = Field(default_factory=dict)
+    properties: dict[str, str] = Field(default_factory=dict)
     tags: tuple[str, ...] = ()
     traceback: str | None = None
     """Of the source that made the experiment fail."""
     channels: Channels = Field(default_factory=Channels)
-    artifacts: dict[str, FileRecord] = {}
-    source_files: dict[str, FileRecord] = {}
-    elsewhere: dict[str, int] = {}
+    artifacts: dict[str, FileRecord] = Field(default_factory=dict)
+    source_files: dict[str, FileRecord] = Field(default_factory=dict)
+    elsewhere: dict[str, int] = Field(default_factory=dict)
     """How many artifacts and sources are listed in the side file instead of here."""
-    sources: dict[str, SourceRecord] = {}
+    sources: dict[str, SourceRecord] = Field(default_factory=dict)
     notes: Notes = Field(default_factory=Notes)
-    facts: dict[str, Any] = {}
+    facts: dict[str, Any] = Field(default_factory=dict)
     """What else the program said about itself."""
 
     @property

@@ -7,7 +7,8 @@ from datetime import datetime
 from typing import Final, NamedTuple
 
 from headrace_proto.events import Role
-from headrace_proto.store.documents import SourceRecord, State
+from headrace_proto.store.documents import SourceRecord
+from headrace_proto.store.records import State
 
 _WORST_FIRST: Final[tuple[State, ...]] = ("aborted", "failed", "succeeded")
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from headrace.command.running import running
 from headrace.command.stores import absolute_store
-from headrace.reading import StoredExperiment, StoredProject
+from headrace.reading import StoredProject
 from headrace_proto.errors import ExperimentNotFound, UnknownStore
 from headrace_proto.home import STORE_VARIABLE, Home, store_url
 from headrace_proto.ids import is_id
 from headrace_proto.store.backend import Store, open_store
 from headrace_proto.store.catalog import CatalogRow
 from headrace_proto.store.claims import projects
+
+if TYPE_CHECKING:
+    from headrace.reading import StoredExperiment
 
 _SHOWN: Final = 5
 
@@ -39,8 +42,10 @@ def find_experiment(store: Store, wanted: str, project: str | None) -> StoredExp
     """
     if project is not None:
         return StoredProject(store, project).get_experiment(wanted)
+    from headrace.reading import StoredExperiment
+
     there = projects(store)
-    found = [(name, row) for name in there for row in StoredProject(store, name).rows() if _fits(row, wanted)]
+    found = [(name, row) for name in there for row in StoredProject(store, name).fitting(wanted)]
     exact = [(name, row) for name, row in found if wanted in (row.id, row.experiment)]
     if len(exact or found) == 1:
         name, row = (exact or found)[0]
@@ -50,10 +55,6 @@ def find_experiment(store: Store, wanted: str, project: str | None) -> StoredExp
             with suppress(ExperimentNotFound):
                 return StoredExperiment(store, name, wanted)
     raise ExperimentNotFound(_no_single(store, wanted, found))
-
-
-def _fits(row: CatalogRow, wanted: str) -> bool:
-    return bool(wanted) and (row.id == wanted or row.experiment.startswith(wanted))
 
 
 def _no_single(store: Store, wanted: str, found: list[tuple[str, CatalogRow]]) -> str:

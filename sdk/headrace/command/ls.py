@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Annotated, Any, Final
 
+import numpy as np
+import pyarrow as pa
 import typer
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
-from headrace.command.console import PIPE_WIDTH, lasted, number, out, plain, print_json, table, when
+from headrace.command.console import PIPE_WIDTH, err, lasted, number, out, plain, print_json, table, when
 from headrace.command.find import open_for_reading
 from headrace.command.options import HomeOption, JsonOption, StoreOption
 from headrace.reading import StoredProject
 from headrace_proto.errors import ChannelNotFound
 from headrace_proto.home import Home
 from headrace_proto.store.backend import Store
-from headrace_proto.store.catalog import SYSTEM_CHANNELS, CatalogRow
+from headrace_proto.store.catalog import SYSTEM_CHANNELS, CatalogRow, Rows, by_name
 from headrace_proto.store.claims import projects
 
+SHOWN: Final = 100
+"""Experiments that a table shows unless more are asked for: of 100,000 nobody reads all, and a table of them takes minutes."""
 METRICS_MAX: Final = 12
 """Metrics that may get a column of their own; `--json` has all."""
 
@@ -31,6 +36,12 @@ def ls(
         list[str] | None, typer.Option(help="Only experiments with this tag; repeat for all of several.")
     ] = None,
     sort: Annotated[str | None, typer.Option(help="Sort by this metric, lowest first; -NAME highest first.")] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            help=f"Show only so many: the newest, or with --sort the first. 0 for all; {SHOWN} in a table.", min=0
+        ),
+    ] = None,
     store: StoreOption = None,
     home: HomeOption = None,
     json: JsonOption = False,
@@ -42,7 +53,9 @@ def ls(
         return
     listed = StoredProject(where, project)
     listed.record  # noqa: B018 - raises ProjectNotFound for a name that the store does not have
-    rows = _sorted(listed.rows(state=state or None, tag=tag or None), sort)
+    found = listed.rows(state=state or None, tag=tag or None)
+    most = (0 if json else SHOWN) if limit is None else limit
+    rows = _sorted(found, sort)[: most or None] if sort else found[-most:]
     if json:
         print_json([row.model_dump(mode="json") for row in rows])
     elif not rows:
@@ -52,6 +65,8 @@ def ls(
     else:
         console = out()
         console.print(_experiments(rows, console))
+        if len(rows) < len(found):
+            err().print(f"not shown, {len(found) - len(rows):,} {'more' if sort else 'older'}: --limit 0 shows all")
 
 
 def _projects(store: Store, *, json: bool) -> None:
@@ -68,17 +83,21 @@ def _projects(store: Store, *, json: bool) -> None:
         out().print(f"no projects in {plain(store.url)} yet")
 
 
-def _sorted(rows: list[CatalogRow], sort: str | None) -> list[CatalogRow]:
-    if sort is None:
-        return rows
+def _sorted(rows: Rows, sort: str) -> Rows:
+    """By a metric's last value; experiments without one, and those where it is NaN, come last."""
     name, sign = (sort[1:], -1.0) if sort.startswith("-") else (sort, 1.0)
-    known = sorted({metric for row in rows for metric in row.metrics})
-    if rows and name not in known:
-        raise ChannelNotFound(f"--sort={sort!r} names no metric of these experiments; they have {', '.join(known)}")
-    return sorted(rows, key=lambda row: (name not in row.metrics, sign * row.metrics.get(name, 0.0)))
+    known = by_name(rows.table, "metrics")
+    if name not in known:
+        if not rows:
+            return rows
+        raise ChannelNotFound(
+            f"--sort={sort!r} names no metric of these experiments; they have {', '.join(sorted(known))}"
+        )
+    values = known[name].to_numpy(zero_copy_only=False)
+    return Rows(rows.table.take(pa.array(np.argsort(sign * values, kind="stable"), pa.int64())))
 
 
-def _experiments(rows: list[CatalogRow], console: Console) -> Table:
+def _experiments(rows: Sequence[CatalogRow], console: Console) -> Table:
     """As many metrics as fit beside what every experiment has, those that most experiments have first."""
     counts = Counter(name for row in rows for name in row.metrics if not name.startswith(SYSTEM_CHANNELS))
     metrics = sorted(counts, key=lambda name: (-counts[name], name))[:METRICS_MAX]
@@ -90,7 +109,7 @@ def _experiments(rows: list[CatalogRow], console: Console) -> Table:
         metrics.pop()
 
 
-def _table(rows: list[CatalogRow], metrics: list[str]) -> Table:
+def _table(rows: Sequence[CatalogRow], metrics: list[str]) -> Table:
     columns = ("id", "name", "state", "created", "time", *metrics, "tags")
     cells = (
         (

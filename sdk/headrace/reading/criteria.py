@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from headrace_proto.errors import InvalidValue
-from headrace_proto.store.documents import State
+from headrace_proto.store.records import State
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -10,6 +10,7 @@ import pyarrow as pa
 from pydantic_core import from_json
 
 from headrace.reading.criteria import times_us, us_of
+from headrace_proto.store.catalog import by_name
 from headrace_proto.store.plain import unplain
 
 if TYPE_CHECKING:
@@ -60,12 +61,12 @@ def _fixed(table: pa.Table) -> dict[str, Any]:
 
 def _named_columns(table: pa.Table) -> dict[str, Any]:
     """The columns that experiments name themselves."""
-    texts, numbers = _by_name(table, "texts"), _by_name(table, "metrics")
+    texts, numbers = by_name(table, "texts"), by_name(table, "metrics")
     both = {name: _either(numbers[name], texts[name]) for name in numbers.keys() & texts.keys()}
     groups: tuple[dict[str, Any], ...] = (
         {**_each(_texts, texts), **_each(_numbers, numbers), **both},
-        _each(_parameters, _by_name(table, "params")),
-        _each(_texts, _by_name(table, "properties")),
+        _each(_parameters, by_name(table, "params")),
+        _each(_texts, by_name(table, "properties")),
     )
     return {
         f"{prefix}{name}": group[name] for prefix, group in zip(PREFIXES, groups, strict=True) for name in sorted(group)
@@ -74,23 +75,6 @@ def _named_columns(table: pa.Table) -> dict[str, Any]:
 
 def _each(made: Callable[[Any], Any], columns: dict[str, Any]) -> dict[str, Any]:
     return {name: made(column) for name, column in columns.items()}
-
-
-def _by_name(table: pa.Table, field: str) -> dict[str, Any]:
-    """A map column taken apart: of each name a column with one value a row, null where an experiment has none."""
-    maps: Any = table[field].combine_chunks()
-    offsets = maps.offsets.to_numpy()
-    begin, end = int(offsets[0]), int(offsets[-1])
-    rows, values = np.repeat(np.arange(len(maps)), np.diff(offsets)), maps.items.slice(begin, end - begin)
-    coded = maps.keys.slice(begin, end - begin).dictionary_encode()
-    codes = coded.indices.to_numpy()
-    order, ends = np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes, minlength=len(coded.dictionary)))
-    found = {}
-    for name, places in zip(coded.dictionary.to_pylist(), np.split(order, ends[:-1]), strict=False):
-        at, missing = np.zeros(len(maps), np.int64), np.ones(len(maps), np.bool_)
-        at[rows[places]], missing[rows[places]] = places, False
-        found[name] = values.take(pa.array(at, mask=missing))
-    return found
 
 
 def _texts(column: Any) -> Any:

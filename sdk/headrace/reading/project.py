@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Final
 import pyarrow.compute as pc
 
 from headrace.reading.criteria import Criteria, Several, matching
-from headrace.reading.experiment import StoredExperiment
 from headrace.reading.leaderboard import Leaderboard
 from headrace_proto import names
 from headrace_proto.errors import ExperimentNotFound, InvalidValue, ProjectNotFound
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
+    from headrace.reading.experiment import StoredExperiment
     from headrace_proto.store.backend import Store
     from headrace_proto.store.catalog import CatalogRow
     from headrace_proto.store.claims import ProjectRecord
@@ -80,6 +80,8 @@ class StoredProject:
         `id` (short or internal), `state` and `owner` take one or several, of which any will do; of several `tag`s an experiment
         must have all. `min_running_time` is in seconds.
         """
+        from headrace.reading.experiment import StoredExperiment
+
         table = self._listed(Criteria(id, state, owner, tag, min_running_time))
         rows, each = Rows(table), table["experiment"].to_pylist()
         return [
@@ -112,9 +114,9 @@ class StoredProject:
         owner: Several = None,
         tag: Several = None,
         min_running_time: float | None = None,
-    ) -> list[CatalogRow]:
-        """The same experiments as the catalog has them."""
-        return self._catalog.rows(self._listed(Criteria(id, state, owner, tag, min_running_time)))
+    ) -> Rows:
+        """The same experiments as the catalog has them; a row is made when it is asked for."""
+        return Rows(self._listed(Criteria(id, state, owner, tag, min_running_time)))
 
     def _listed(self, criteria: Criteria) -> pa.Table:
         """The same experiments in columns, in the order of their numbers."""
@@ -131,22 +133,28 @@ class StoredProject:
 
         Raises `ExperimentNotFound` when there is none, or more than one.
         """
+        from headrace.reading.experiment import StoredExperiment
+
         if not id:
             raise InvalidValue("an experiment's id is empty: give one such as 'DIG-7'")
-        found = self._catalog.rows(_identified(self._catalog.table(), id))
+        found = self.fitting(id)
         if len(found) == 1:
             return StoredExperiment(self.store, self.name, found[0].experiment, row=found[0])
         if not found and is_id(id):  # committed, and not in the catalog yet
             return StoredExperiment(self.store, self.name, id)
         raise ExperimentNotFound(self._no_single(id, found))
 
+    def fitting(self, wanted: str) -> list[CatalogRow]:
+        """The rows of experiments that `wanted` may mean: with this id, short or internal; else with one that begins so."""
+        if not wanted:
+            return []
+        table = self._catalog.table()
+        exact = matching(table, Criteria(id=wanted))
+        found = exact if exact.num_rows else table.filter(pc.starts_with(table["experiment"], wanted))
+        return self._catalog.rows(in_order(found))
+
     def _no_single(self, wanted: str, found: list[CatalogRow]) -> str:
         if not found:
             return f"no experiment {wanted!r} in the project {self.name!r} of the store {self.store.url!r}"
         shown = ", ".join(f"{row.id} ({row.experiment[: len(wanted) + 4]}...)" for row in found[:_SHOWN_MATCHES])
         return f"{wanted!r} fits {len(found)} experiments of {self.name!r}: {shown}; give more of the id"
-
-
-def _identified(table: pa.Table, wanted: str) -> pa.Table:
-    exact = matching(table, Criteria(id=wanted))
-    return exact if exact.num_rows else table.filter(pc.starts_with(table["experiment"], wanted))

@@ -37,6 +37,7 @@ from headrace_proto.store.catalog.row import (
 )
 from headrace_proto.store.catalog.table import (
     Rows,
+    by_name,
     decoded,
     encoded,
     experiments_and_commits,
@@ -61,6 +62,7 @@ __all__ = [
     "CatalogRow",
     "Rows",
     "append_rows",
+    "by_name",
     "files_to_fold",
     "fold",
     "in_order",

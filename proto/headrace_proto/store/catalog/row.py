@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import BaseModel, ConfigDict
 
-from headrace_proto.store.commits import PART_KINDS
 from headrace_proto.store.plain import unplain
 
 if TYPE_CHECKING:
@@ -53,6 +52,8 @@ class CatalogRow(BaseModel):
 
 def row_of(commit: Commit) -> CatalogRow:
     """What the catalog shows of an experiment as of this commit. Hardware and what stands in no list stay out."""
+    from headrace_proto.store.commits import PART_KINDS  # who has a commit has its module; who only lists has not
+
     document, channels = commit.document, commit.document.channels
     seen = [source.last_seen_at for source in document.sources.values() if source.last_seen_at is not None]
     files = [*document.artifacts.values(), *document.source_files.values()]

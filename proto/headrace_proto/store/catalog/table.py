@@ -110,11 +110,11 @@ class Rows(Sequence[CatalogRow]):
     """The rows of a table, each made when it is asked for: most of a long list are only counted, or passed over."""
 
     def __init__(self, table: pa.Table) -> None:
-        self._table: Final = table
+        self.table: Final = table
         self._blocks: Final[dict[int, list[CatalogRow]]] = {}
 
     def __len__(self) -> int:
-        return self._table.num_rows
+        return self.table.num_rows
 
     @overload
     def __getitem__(self, index: int) -> CatalogRow: ...
@@ -125,8 +125,25 @@ class Rows(Sequence[CatalogRow]):
             return [self[place] for place in range(*index.indices(len(self)))]
         block, within = divmod(range(len(self))[index], _BLOCK_ROWS)
         if block not in self._blocks:
-            self._blocks[block] = rows_of(self._table.slice(block * _BLOCK_ROWS, _BLOCK_ROWS))
+            self._blocks[block] = rows_of(self.table.slice(block * _BLOCK_ROWS, _BLOCK_ROWS))
         return self._blocks[block][within]
+
+
+def by_name(table: pa.Table, field: str) -> dict[str, Any]:
+    """A map column taken apart: of each name a column with one value a row, null where an experiment has none."""
+    maps: Any = table[field].combine_chunks()
+    offsets = maps.offsets.to_numpy()
+    begin, end = int(offsets[0]), int(offsets[-1])
+    rows, values = np.repeat(np.arange(len(maps)), np.diff(offsets)), maps.items.slice(begin, end - begin)
+    coded = maps.keys.slice(begin, end - begin).dictionary_encode()
+    codes = coded.indices.to_numpy()
+    order, ends = np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes, minlength=len(coded.dictionary)))
+    found = {}
+    for name, places in zip(coded.dictionary.to_pylist(), np.split(order, ends[:-1]), strict=False):
+        at, missing = np.zeros(len(maps), np.int64), np.ones(len(maps), np.bool_)
+        at[rows[places]], missing[rows[places]] = places, False
+        found[name] = values.take(pa.array(at, mask=missing))
+    return found
 
 
 # -- What a reader makes of several files ---------------------------------------------------------------------------------
