@@ -20,8 +20,10 @@ from headrace.service.broker import connect, ensure_streams
 from headrace.service.cancelling import stay_cancelled
 from headrace_proto import subjects
 from headrace_proto.frame import Frame, FrameKind, decode, raw_body
+from headrace_proto.journal import JournalWriter
 from headrace_proto.messages import FileMark, Mark, Rewind, encode
 from headrace_proto.subjects import EVENTS_STREAM, FILES_STREAM
+from tests.waiting import until
 
 STORE = "store-of-the-tests"
 
@@ -74,6 +76,10 @@ class FarEnd:
     def watermark(self, source: str) -> int:
         """How many bytes of a source are here without a gap."""
         return len(self.bytes[source])
+
+    async def has_all(self, writer: JournalWriter, what: str = "all bytes arrived", timeout_s: float = 30.0) -> None:
+        """Wait until everything that a journal holds is here."""
+        await until(lambda: self.watermark(writer.source) == writer.position, what, timeout_s)
 
     async def _consume(self, stream: str, take: Callable[[Frame], Awaitable[None]]) -> None:
         js = self.client.jetstream()

@@ -87,7 +87,7 @@ async def test_a_wrong_key_is_said_once_and_its_correction_needs_no_restart(
             guarded.seed.write_bytes(b"between two versions")
             await until(lambda: "no nkey" in reasons(agent), "what the file holds now is told")
             guarded.admit(guarded.make_key())
-            await until(lambda: far.watermark(writer.source) == writer.position, "all bytes arrived")
+            await far.has_all(writer)
             assert points_of(far.bytes[writer.source]) == list(range(MANY))
             await until(lambda: agent.check().ok, "nothing is wrong any more")
             writer.close(Outcome.SUCCEEDED)
@@ -104,12 +104,12 @@ async def test_a_revoked_agent_keeps_everything_and_goes_on_when_it_is_let_in_ag
     async with FarEnd(guarded.far_url) as far, serve(nats=guarded.server.url, credentials=guarded.seed) as agent:
         writer = new_writer(home)
         log_points(writer, MANY)
-        await until(lambda: far.watermark(writer.source) == writer.position, "the link works")
+        await far.has_all(writer, "the link works")
         guarded.admit("")
         await until(lambda: "does not take our credentials" in reasons(agent), "the refusal is told")
         log_points(writer, MANY, MANY)
         guarded.admit(public)
-        await until(lambda: far.watermark(writer.source) == writer.position, "all bytes arrived")
+        await far.has_all(writer)
         assert points_of(far.bytes[writer.source]) == list(range(2 * MANY))
         await until(lambda: agent.check().ok, "nothing is wrong any more")
         writer.close(Outcome.SUCCEEDED)
@@ -140,7 +140,7 @@ async def test_who_may_not_publish_is_told_so_and_asks_slowly(
         assert pauses[2] > pauses[0]
         assert _refused(agent) <= len(pauses) * 16
         guarded.admit(public)
-        await until(lambda: far.watermark(writer.source) == writer.position, "all bytes arrived")
+        await far.has_all(writer)
         await until(lambda: agent.check().ok, "nothing is wrong any more")
         writer.close(Outcome.SUCCEEDED)
 

@@ -54,13 +54,13 @@ async def test_eaten_acknowledgements_are_made_up_for(home: Home, nats_server: N
         async with serve(uplink=NatsUplink(proxy.url, name="agent", answer_s_max=0.5)) as agent:
             writer = new_writer(home)
             log_points(writer, 10)
-            await until(lambda: far.watermark(writer.source) == writer.position, "the link works")
+            await far.has_all(writer, "the link works")
             proxy.deaf = True
             log_points(writer, MANY, 10)
             await until(lambda: retries(agent) > 0, "an acknowledgement is missed")
             proxy.deaf = False
             proxy.cut()
-            await until(lambda: far.watermark(writer.source) == writer.position, "all bytes arrived")
+            await far.has_all(writer)
             assert points_of(far.bytes[writer.source]) == list(range(MANY + 10))
         writer.close(Outcome.SUCCEEDED)
 
@@ -76,7 +76,7 @@ async def test_a_link_that_breaks_again_and_again_loses_nothing(
                 log_points(writer, MANY // 2, nth * MANY // 2)
                 await until(partial(_sent, proxy, proxy.bytes_up + 100_000), "something is on its way")
                 proxy.cut()
-            await until(lambda: far.watermark(writer.source) == writer.position, "all bytes arrived")
+            await far.has_all(writer)
             assert points_of(far.bytes[writer.source]) == list(range(5 * MANY // 2))
         writer.close(Outcome.SUCCEEDED)
 
@@ -114,7 +114,7 @@ async def test_what_a_stopped_broker_took_after_all_is_stored_once(
         async with serve(uplink=NatsUplink(nats_server.url, name="agent", answer_s_max=0.3)) as agent:
             writer = new_writer(home)
             log_points(writer, 10)
-            await until(lambda: far.watermark(writer.source) == writer.position, "the link works")
+            await far.has_all(writer, "the link works")
             assert nats_server.pid is not None
             os.kill(nats_server.pid, signal.SIGSTOP)
             try:
@@ -122,7 +122,7 @@ async def test_what_a_stopped_broker_took_after_all_is_stored_once(
                 await until(lambda: count(agent, "retries", reason="Unknown") >= 2, "answers are missed")
             finally:
                 os.kill(nats_server.pid, signal.SIGCONT)
-            await until(lambda: far.watermark(writer.source) == writer.position, "all bytes arrived")
+            await far.has_all(writer)
             assert points_of(far.bytes[writer.source]) == list(range(MANY + 10))
         writer.close(Outcome.SUCCEEDED)
 
@@ -173,7 +173,7 @@ async def test_a_broker_killed_and_started_again_loses_nothing(
         log_points(writer, MANY, MANY)
         await until(lambda: not agent.check().ok, "the agent says that the broker is away")
         nats_server.start()
-        await until(lambda: far.watermark(writer.source) == writer.position, "all bytes arrived")
+        await far.has_all(writer)
         assert points_of(far.bytes[writer.source]) == list(range(2 * MANY))
         assert agent.check().ok
         writer.close(Outcome.SUCCEEDED)
@@ -193,7 +193,7 @@ async def test_a_stream_that_was_made_again_is_filled_again(home: Home, nats_ser
         log_points(writer, 10, MANY)
         await until(lambda: count(agent, "rewinds", reason="stream went back") >= 1, "the agent notices")
         far.consuming = True
-        await until(lambda: far.watermark(writer.source) == writer.position, "all bytes arrived")
+        await far.has_all(writer)
         assert points_of(far.bytes[writer.source]) == list(range(MANY + 10))
         writer.close(Outcome.SUCCEEDED)
 
@@ -211,7 +211,7 @@ async def test_a_full_stream_pushes_back_into_the_journal(home: Home, nats_serve
             await until(lambda: agent.events.full, "the stream pushes back")
             assert "a stream is full" in agent.check().facts["reasons"][0]
             far.consuming = True
-            await until(lambda: far.watermark(writer.source) == writer.position, "all bytes arrived")
+            await far.has_all(writer)
             assert points_of(far.bytes[writer.source]) == list(range(MANY))
             writer.close(Outcome.SUCCEEDED)
 
@@ -223,7 +223,7 @@ async def test_streams_may_be_made_after_the_agent_is_up(home: Home, nats_server
         log_points(writer, 100)
         await until(lambda: count(agent, "retries", reason="NoStream") > 0, "nobody takes it")
         async with FarEnd(nats_server.url) as far:
-            await until(lambda: far.watermark(writer.source) == writer.position, "all bytes arrived")
+            await far.has_all(writer)
             writer.close(Outcome.SUCCEEDED)
 
 
@@ -235,7 +235,7 @@ async def test_a_broker_with_a_small_max_payload_gets_small_batches(
     async with FarEnd(server.url) as far, serve(nats=server.url):
         writer = new_writer(home)
         log_points(writer, MANY)
-        await until(lambda: far.watermark(writer.source) == writer.position, "all bytes arrived")
+        await far.has_all(writer)
         assert max(frame.end - frame.first for frame in far.frames) <= 200_000
         writer.close(Outcome.SUCCEEDED)
 
@@ -248,17 +248,17 @@ async def test_a_collector_may_ask_for_a_source_again(home: Home, nats_server: N
     async with FarEnd(nats_server.url, answering=False) as far, serve() as agent:
         writer = new_writer(home)
         log_points(writer, MANY)
-        await until(lambda: far.watermark(writer.source) == writer.position, "all bytes arrived")
+        await far.has_all(writer)
         whole = bytes(far.bytes.pop(writer.source))
         await far.rewind(writer.source, 0)
-        await until(lambda: far.watermark(writer.source) == writer.position, "all bytes arrived again")
+        await far.has_all(writer, "all bytes arrived again")
         assert bytes(far.bytes[writer.source]) == whole
         assert count(agent, "rewinds", reason="asked") == 1
         await far.rewind(writer.source, 1 << 50)  # nonsense, and hostile bytes, change nothing
         await far.client.publish(subjects.rewind("local", writer.source), b"\xff\xff")
         await far.client.flush()
         log_points(writer, 1, MANY)
-        await until(lambda: far.watermark(writer.source) == writer.position, "the rest arrived")
+        await far.has_all(writer, "the rest arrived")
         assert count(agent, "rewinds", reason="asked") == 1
         writer.close(Outcome.SUCCEEDED)
 
@@ -371,7 +371,7 @@ async def test_silence_over_something_that_is_missing_has_it_sent_again(
         loop_s = asyncio.get_running_loop().time()
         agent.feedback.look_for_silence(loop_s)
         agent.feedback.look_for_silence(loop_s + 3600)
-        await until(lambda: far.watermark(writer.source) == writer.position, "all bytes arrived")
+        await far.has_all(writer)
         assert points_of(far.bytes[writer.source]) == list(range(MANY))
         writer.close(Outcome.SUCCEEDED)
 

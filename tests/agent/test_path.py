@@ -18,7 +18,7 @@ async def test_every_byte_of_a_journal_reaches_the_far_end(home: Home, nats_serv
     async with FarEnd(nats_server.url) as far, serve():
         writer = new_writer(home)
         log_points(writer, 100_000)
-        await until(lambda: far.watermark(writer.source) == writer.position, "all bytes arrived")
+        await far.has_all(writer)
         assert bytes(far.bytes[writer.source]) == journal_bytes(home, writer.source)
         path = home.status(writer.experiment)
         status = await until(

@@ -37,7 +37,7 @@ async def test_only_the_stores_word_frees_a_segment(home: Home, nats_server: Nat
     async with FarEnd(nats_server.url, answering=False) as far, serve() as agent:
         writer = new_writer(home)
         log_points(writer, SEGMENTS)
-        await until(lambda: far.watermark(writer.source) == writer.position, "all bytes arrived")
+        await far.has_all(writer)
         await agent.retention.work(0)
         assert segments(home, writer.source)[0] == "000000.seg"
         assert not os.path.exists(os.path.join(writer.folder, MARK_NAME))
@@ -59,7 +59,7 @@ async def test_marks_count_by_commit_and_only_of_the_store_of_this_home(
     async with FarEnd(nats_server.url, answering=False) as far, serve() as agent:
         writer = new_writer(home)
         log_points(writer, 1000)
-        await until(lambda: far.watermark(writer.source) == writer.position, "all bytes arrived")
+        await far.has_all(writer)
         source = agent.tail.lanes[writer.source].source
         await far.mark(writer.source, position=500, commit=9)
         await until(lambda: source.stored == 500, "the mark is heard")
@@ -79,11 +79,11 @@ async def test_what_collectors_gave_up_is_kept_and_sent_again(
     async with FarEnd(nats_server.url, answering=False) as far, serve() as agent:
         writer = new_writer(home)
         log_points(writer, 1000)
-        await until(lambda: far.watermark(writer.source) == writer.position, "all bytes arrived")
+        await far.has_all(writer)
         source = agent.tail.lanes[writer.source].source
         whole = bytes(far.bytes.pop(writer.source))  # the broker lost them
         await far.mark(writer.source, position=writer.position, commit=9, missing=0)
-        await until(lambda: far.watermark(writer.source) == writer.position, "all bytes arrived again")
+        await far.has_all(writer, "all bytes arrived again")
         assert bytes(far.bytes[writer.source]) == whole
         assert source.stored == 0
         await far.mark(writer.source, position=writer.position, commit=10)
@@ -162,7 +162,7 @@ async def test_an_agent_begins_at_the_mark_that_was_kept(home: Home, nats_server
         before = len(far.frames)
         log_points(writer, 10, 1000)
         async with serve():
-            await until(lambda: far.watermark(writer.source) == writer.position, "the rest arrived")
+            await far.has_all(writer, "the rest arrived")
         assert far.frames[before].first == far.frames[before - 1].end
         writer.close(Outcome.SUCCEEDED)
 
@@ -192,7 +192,7 @@ async def test_the_death_of_a_writer_is_told_and_its_journal_freed(
     log_points(resting, 10)
     async with FarEnd(nats_server.url) as far:
         with AgentProcess(home, nats_server.url, tmp_path / "log") as agent:
-            await until(lambda: far.watermark(resting.source) == resting.position, "the resting one is shipped")
+            await far.has_all(resting, "the resting one is shipped")
             source, position = _killed_trainer(home)
             await until(lambda: source in far.dead, "its death is told")
             assert far.watermark(source) >= position
@@ -217,7 +217,7 @@ async def test_a_journal_that_was_carried_here_is_shipped_and_ends_when_a_person
         writer.abandon()
     async with FarEnd(nats_server.url) as far, serve():
         os.rename(there.journal(writer.source), home.journal(writer.source))
-        await until(lambda: far.watermark(writer.source) == writer.position, "all of it arrived")
+        await far.has_all(writer, "all of it arrived")
         assert points_of(far.bytes[writer.source]) == list(range(5000))
         assert far.dead == []
         Path(home.journal(writer.source), DEATH_NAME).touch()

@@ -76,7 +76,7 @@ async def test_sigterm_ships_what_is_committed(home: Home, nats_server: NatsServ
             await until(agent.health, "it serves")
             log_points(writer, 200_000)
             assert agent.stop() == 0
-        await until(lambda: far.watermark(writer.source) == writer.position, "all bytes arrived", 5.0)
+        await far.has_all(writer, timeout_s=5.0)
         assert points_of(far.bytes[writer.source]) == list(range(200_000))
         writer.close(Outcome.SUCCEEDED)
 
@@ -101,7 +101,7 @@ async def test_a_flush_request_is_taken_and_passed_on(home: Home, nats_server: N
     async with FarEnd(nats_server.url, answering=False) as far, serve():
         writer = new_writer(home)
         log_points(writer, 10)
-        await until(lambda: far.watermark(writer.source) == writer.position, "all bytes arrived")
+        await far.has_all(writer)
         far.flushed.clear()
         for times in (1, 2):  # a second request at the same place is no repetition of the first
             Path(home.flush_request(writer.experiment)).touch()
@@ -135,7 +135,7 @@ async def test_journals_that_cannot_be_believed_are_left_alone(
     stolen.mkdir()
     (stolen / "000000.seg").write_bytes((Path(writer.folder) / "000000.seg").read_bytes())
     async with FarEnd(nats_server.url) as far, serve() as agent:
-        await until(lambda: far.watermark(writer.source) == writer.position, "the good one arrived")
+        await far.has_all(writer, "the good one arrived")
         assert set(agent.tail.discovery.refused) == {*strange, "2" * 32, "3" * 32, "4" * 32}
         assert "6 journals cannot be read" in agent.check().facts["reasons"][0]
         agent.tail.look(1 << 60)
@@ -151,13 +151,13 @@ async def test_a_journal_that_turns_unreadable_is_no_trouble_to_others(
         bad, good = new_writer(home), new_writer(home)
         log_points(bad, 40_000)
         log_points(good, 10)
-        await until(lambda: far.watermark(good.source) == good.position, "both are shipped")
+        await far.has_all(good, "both are shipped")
         with open(os.path.join(bad.folder, "000001.seg"), "r+b") as file:
             file.write(b"\0" * 64)
         agent.tail.lanes[bad.source].fault = OSError("the disk says no")
         await until(lambda: bad.source in agent.tail.discovery.refused, "it is left alone")
         log_points(good, 10, 10)
-        await until(lambda: far.watermark(good.source) == good.position, "the other goes on")
+        await far.has_all(good, "the other goes on")
         for writer in (bad, good):
             writer.close(Outcome.SUCCEEDED)
 
@@ -168,7 +168,7 @@ async def test_the_agent_tells_its_numbers(home: Home, nats_server: NatsServer, 
         writer = new_writer(home)
         log_points(writer, 1000)
         with AgentProcess(home, nats_server.url, tmp_path / "log") as agent:
-            await until(lambda: far.watermark(writer.source) == writer.position, "all bytes arrived")
+            await far.has_all(writer)
             health = await until(lambda: (h := agent.health()) and h["lag_stored_bytes"] == 0 and h, "all is stored")
             assert (health["ok"], health["sources"], health["reasons"]) == (True, 1, [])
             numbers = agent.ask("/metrics") or ""

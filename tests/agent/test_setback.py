@@ -46,7 +46,7 @@ async def test_what_a_store_lost_is_sent_again_and_what_was_freed_is_given_up(
     async with FarEnd(nats_server.url) as far, serve() as agent:
         writer = new_writer(home)
         log_points(writer, MANY)
-        await until(lambda: far.watermark(writer.source) == writer.position, "all bytes arrived")
+        await far.has_all(writer)
         source = agent.tail.lanes[writer.source].source
         await until(lambda: source.stored == writer.position and source.oldest > 0, "it is stored, and freed")
         oldest = source.oldest
@@ -55,7 +55,7 @@ async def test_what_a_store_lost_is_sent_again_and_what_was_freed_is_given_up(
         del far.bytes[writer.source][kept:]
         far.commit = 1
         await far.mark(writer.source)
-        await until(lambda: far.watermark(writer.source) == writer.position, "all that is left arrived again")
+        await far.has_all(writer, "all that is left arrived again")
         (lost,) = far.lost
         assert (lost.first, lost.end, lost.reason) == (kept, oldest, TRIMMED)
         assert bytes(far.bytes[writer.source][oldest:]) == whole[oldest:]

@@ -53,6 +53,15 @@ class Bench:
         while (flight := self.source.window.send()) is not None:
             self.source.acknowledged(flight)
 
+    def tell_death(self) -> None:
+        """Ten points and the proven end of their writer, all of which the stream has."""
+        log_points(self.writer, 10)
+        self.look()
+        self.source.death = Death.PROVEN
+        while self.cut():
+            pass
+        self.ack_all()
+
     def mark(self, position: int, commit: int = 1, *, dead: bool = False) -> None:
         self.source.marked(Mark("s", self.source.header.experiment, self.source.id, position, commit, dead=dead))
 
@@ -234,12 +243,7 @@ def test_a_death_that_the_store_knows_of_need_not_be_told(bench: Bench) -> None:
 
 def test_a_copy_that_ends_before_what_is_stored_tells_no_death(bench: Bench) -> None:
     """In the boot of its writer nothing is lost with the power: it goes on elsewhere, and may live."""
-    log_points(bench.writer, 10)
-    bench.look()
-    bench.source.death = Death.PROVEN
-    while bench.cut():
-        pass
-    bench.ack_all()
+    bench.tell_death()
     bench.mark(bench.source.end + POINT_WIDTH)
     bench.source.start_again()
     assert bench.cut() is None
@@ -248,12 +252,7 @@ def test_a_copy_that_ends_before_what_is_stored_tells_no_death(bench: Bench) -> 
 
 def test_a_death_that_nobody_confirms_is_told_again(bench: Bench) -> None:
     """Its frame was lost with a broker's disk."""
-    log_points(bench.writer, 10)
-    bench.look()
-    bench.source.death = Death.PROVEN
-    while bench.cut():
-        pass
-    bench.ack_all()
+    bench.tell_death()
     bench.mark(bench.source.end)
     bench.source.start_again()
     again = bench.cut()

@@ -68,7 +68,7 @@ async def test_a_journal_with_unsent_files_is_not_deleted(home: Home, nats_serve
         name = spool(home, writer.source, 0, os.urandom(1000))
         await until(lambda: (writer.source, name) in far.done_files, "the file arrived")
         writer.close(Outcome.SUCCEEDED)
-        await until(lambda: far.watermark(writer.source) == writer.position, "all bytes arrived")
+        await far.has_all(writer)
         await far.mark(writer.source)
         path = home.status(writer.experiment)
         await until(

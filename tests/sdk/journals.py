@@ -98,6 +98,11 @@ def journals(home: Home) -> list[Journal]:
     return sorted((journal(home, source) for source in sources(home)), key=lambda one: one.header.created_ns)
 
 
+def of_role(home: Home, role: str) -> list[Journal]:
+    """The journals of sources with a role."""
+    return [journal for journal in journals(home) if journal.header.role == role]
+
+
 def journal_of(experiment: hr.Experiment) -> Journal:
     """What this process has logged to the experiment."""
     return journal(experiment.origin.home, experiment._writer.source)

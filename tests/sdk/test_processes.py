@@ -20,16 +20,11 @@ from headrace.errors import ExperimentNotFound
 from headrace_proto.events import Kind, Role
 from headrace_proto.home import Home
 from tests.sdk.conftest import Run
-from tests.sdk.journals import Journal, journal_of, journals
+from tests.sdk.journals import journal_of, journals, of_role
 from tests.waiting import wait_until
 
 Create = Callable[..., hr.Experiment]
 LARGE = "x" * 100_000
-
-
-def of_role(home: Home, role: str) -> list[Journal]:
-    """The journals of sources with a role."""
-    return [journal for journal in journals(home) if journal.header.role == role]
 
 
 def run_forked(work: Callable[[], None]) -> int:

@@ -13,7 +13,7 @@ from headrace_proto.home import Home
 from headrace_proto.journal import lock
 from headrace_proto.journal.layout import LOCK_NAME
 from tests.sdk.conftest import Run
-from tests.sdk.journals import Journal, journals
+from tests.sdk.journals import Journal, journals, of_role
 
 COUNTING = (
     "import mmap, signal, threading, time\n"
@@ -87,7 +87,7 @@ def test_a_process_that_ends_while_its_threads_log_keeps_what_had_returned(
         assert counts[number] <= len(seen) <= counts[number] + 1
     if code == 5:
         assert steps(found, "last") == [None]
-    [owner] = [journal for journal in found if journal.header.role == Role.OWNER]
+    [owner] = of_role(home, Role.OWNER)
     assert owner.outcome == outcome
     assert lock.holder(os.path.join(home.journal(owner.header.source), LOCK_NAME)) is None
 
@@ -111,7 +111,7 @@ def test_64_processes_with_4_threads_each_log_to_one_experiment(run_script: Run,
         "assert {os.waitpid(child, 0)[1] for child in children} == {0}\n"
     )
     assert done.returncode == 0, done.stderr
-    workers = [journal for journal in journals(home) if journal.header.role == Role.WORKER]
+    workers = of_role(home, Role.WORKER)
     assert len(workers) == 64
     named: Counter[str] = Counter()
     for worker in workers:
@@ -160,8 +160,8 @@ def test_workers_that_are_terminated_keep_what_had_returned(run_script: Run, hom
         "    pool.map(task, range(60), chunksize=1)\n"
     )
     assert done.returncode == 0, done.stderr
-    [owner] = [journal for journal in journals(home) if journal.header.role == Role.OWNER]
-    workers = [journal for journal in journals(home) if journal.header.role == Role.WORKER]
+    [owner] = of_role(home, Role.OWNER)
+    workers = of_role(home, Role.WORKER)
     assert owner.outcome == "succeeded"
     assert {worker.outcome for worker in workers} <= {None, "succeeded"}  # one that had nothing to do may end by itself
     assert sorted(step for step in steps(workers, "task") if step is not None) == [float(i) for i in range(60)]
@@ -180,6 +180,6 @@ def test_a_childs_child_is_a_source_too(run_script: Run, home: Home) -> None:
         "os.wait()\n"
     )
     by_generation = {value: journal for journal in journals(home) for _, value in journal.series("generation")}
-    [owner] = [journal for journal in journals(home) if journal.header.role == Role.OWNER]
+    [owner] = of_role(home, Role.OWNER)
     assert by_generation[1.0].header.parent == owner.header.source
     assert by_generation[2.0].header.parent == by_generation[1.0].header.source
