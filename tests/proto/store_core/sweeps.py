@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from tests.proto.store_base.faults import FaultyStore
 from tests.proto.store_core.script import EXPERIMENT, NOW_NS, PROJECT, Source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from headrace_proto.store.backend import Store
     from headrace_proto.store.sweeping import Swept
@@ -24,6 +25,21 @@ FOLDER = layout.experiment_folder(PROJECT, EXPERIMENT)
 COMMITS = layout.commits_folder(PROJECT, EXPERIMENT)
 HOUR_S = 3600.0
 WRITES = ("create", "put", "put_stream", "delete")
+
+
+class Nap:
+    """What others do while somebody sleeps before one of its writes."""
+
+    def __init__(self, at: int, meanwhile: Callable[[], object]) -> None:
+        self.reached = False
+        """Whether whoever sleeps has made so many writes at all."""
+        self._at = at
+        self._meanwhile = meanwhile
+
+    def __call__(self, write: int) -> None:
+        if write == self._at and not self.reached:
+            self.reached = True
+            self._meanwhile()
 
 
 class TimedStore(FaultyStore):
@@ -91,6 +107,14 @@ class TimedStore(FaultyStore):
             return None
         return round(self._times[path] * 1e9)
 
+    @contextmanager
+    def nap(self, at: int, meanwhile: Callable[[], object]) -> Iterator[Nap]:
+        """Have `meanwhile` happen once, before the `at`-th call that writes from now on."""
+        self.calls.clear()
+        nap = self.interrupt = Nap(at, meanwhile)
+        yield nap
+        self.interrupt = None
+
     # -- Who uses it ----------------------------------------------------------------------------------------------------
 
     def chain(self) -> Chain:
@@ -109,6 +133,14 @@ class TimedStore(FaultyStore):
             else:
                 found.add(name)
         return found
+
+
+def naps(case: Callable[[int], bool]) -> int:
+    """Try `case(0)`, `case(1)`, ... until one says that nobody wrote so often; how many there were."""
+    n = 0
+    while case(n):
+        n += 1
+    return n
 
 
 def missing(store: Store, project: str = PROJECT, experiment: str = EXPERIMENT) -> set[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,17 @@ from tests.proto.store_core.script import (
     points_of,
     spooled,
 )
-from tests.proto.store_core.sweeps import COMMITS, FOLDER, HOUR_S, TimedStore, commit, grown, leave_a_part, missing
+from tests.proto.store_core.sweeps import (
+    COMMITS,
+    FOLDER,
+    HOUR_S,
+    TimedStore,
+    commit,
+    grown,
+    leave_a_part,
+    missing,
+    naps,
+)
 
 if TYPE_CHECKING:
     from headrace_proto.store.backend import Store
@@ -50,39 +61,32 @@ def rich(source: Source) -> Source:
 @pytest.mark.parametrize("slept_s", [0.0, 1000.0, 10 * HOUR_S])
 def test_a_committer_may_sleep_before_any_of_its_writes(first: bool, slept_s: float) -> None:
     """While it sleeps before each write in turn, everything is swept: its commit then names nothing that is missing."""
-    n = 0
-    while True:
+
+    def slept_before(n: int) -> bool:
         store = TimedStore(memory_store())
         source = Source().create()
         if not first:
             commit(
                 store, *(Source(f"{number:032x}", "rank").close() for number in range(70))
-            )  # so that there is a side file
+            )  # so there is a side file
             commit(store, source.artifact("old.txt", b"0"))
             commit(store, source.event(Kind.UNLINK, source.time_ns + SECOND_NS, ["old.txt", "a.txt"]))
         source.time_ns += 2 * SECOND_NS
         chain, batch = store.chain(), rich(source).batch()
-        store.calls.clear()
-        reached: list[int] = []
 
-        def nap(at: int, store: TimedStore = store, n: int = n, reached: list[int] = reached) -> None:
-            if at == n and not reached:
-                reached.append(at)
-                store.now_s += slept_s
-                store.sweep()
+        def meanwhile() -> None:
+            for _ in range(2):
                 store.now_s += slept_s
                 store.sweep()
 
-        store.interrupt = nap
-        settle(chain, batch)
-        store.interrupt = None
+        with store.nap(n, meanwhile) as nap:
+            settle(chain, batch)
         assert missing(store) == set(), f"slept before write {n}"
         assert len(points_of(store.chain())) == 1
         assert set(store.chain().artifacts()) == {"a.txt"}
-        if not reached:
-            break
-        n += 1
-    assert n > 7
+        return nap.reached
+
+    assert naps(slept_before) > 7
 
 
 def settle(chain: Any, batch: Any, **options: Any) -> None:
@@ -132,19 +136,16 @@ def test_a_merger_may_sleep_before_any_of_its_writes(slept_s: float) -> None:
         store = TimedStore(memory_store())
         source = grown(store)
         chain = store.chain()
-        store.calls.clear()
 
-        def nap(at: int, store: TimedStore = store, source: Source = source, n: int = n) -> None:
-            if at == n and store.now_s < 1_000_001:
-                store.now_s += slept_s + 1
-                store.sweep()
-                commit(store, source.point("x", 9, 9.0))
-                store.now_s += slept_s + 1
-                store.sweep()
+        def meanwhile(store: TimedStore = store, source: Source = source) -> None:
+            store.now_s += slept_s + 1
+            store.sweep()
+            commit(store, source.point("x", 9, 9.0))
+            store.now_s += slept_s + 1
+            store.sweep()
 
-        store.interrupt = nap
-        chain.compact(now_ns=NOW_NS, final=True)
-        store.interrupt = None
+        with store.nap(n, meanwhile):
+            chain.compact(now_ns=NOW_NS, final=True)
         assert missing(store) == set()
         store.chain().compact(now_ns=NOW_NS, final=True)
         assert [step for _, step, _, _ in points_of(store.chain())] == [0, 1, 2, 9]
@@ -159,21 +160,14 @@ def test_a_file_put_in_place_before_a_nap_is_there_when_the_commit_says_so(slept
     """A collector sleeps anywhere from a file's first piece to its commit; the artifact may be removed and logged again."""
     data = b"x" * 1000
     digest = sha256(data).hexdigest()
-    n = 0
-    while True:
+
+    def slept_before(n: int) -> bool:
         store = TimedStore(memory_store())
         source = Source().create().artifact("m.bin", spooled(0, len(data), digest))
         commit(store, source)
         chain = store.chain()
-        store.calls.clear()
-        reached: list[int] = []
 
-        def nap(
-            at: int, store: TimedStore = store, source: Source = source, n: int = n, r: list[int] = reached
-        ) -> None:
-            if at != n or r:
-                return
-            r.append(at)
+        def meanwhile() -> None:
             if removed:
                 commit(store, source.event(Kind.UNLINK, source.time_ns + SECOND_NS, ["m.bin"]))
             store.now_s += slept_s
@@ -183,24 +177,19 @@ def test_a_file_put_in_place_before_a_nap_is_there_when_the_commit_says_so(slept
             store.now_s += slept_s
             store.sweep()
 
-        store.interrupt = nap
-        for _ in range(3):
-            try:
-                finish(store, chain, source, data)
-            except CommitConflict:
-                continue
-            break
-        store.interrupt = None
-        if not (
-            removed and slept_s < RETENTION_S
-        ):  # else the path is the same, and the sleeper's bytes may land on the later ones
+        with store.nap(n, meanwhile) as nap:
+            for _ in range(3):
+                with suppress(CommitConflict):
+                    finish(store, chain, source, data)
+                    break
+        # within the retention the path is the same, and the sleeper's bytes may land on the later ones
+        if not removed or slept_s >= RETENTION_S:
             assert missing(store) == set(), f"slept before write {n}"
         place = store.chain().artifacts()["m.bin"].file or "artifacts/m.bin"
         assert store.size(f"{FOLDER}/{place}") is not None
-        if not reached:
-            break
-        n += 1
-    assert n >= 4
+        return nap.reached
+
+    assert naps(slept_before) >= 4
 
 
 def finish(store: TimedStore, chain: Any, source: Source, data: bytes) -> None:
@@ -216,10 +205,10 @@ def finish(store: TimedStore, chain: Any, source: Source, data: bytes) -> None:
     upload.discard()
 
 
-def test_a_sweeper_may_sleep_before_any_of_its_calls(store: TimedStore) -> None:
+def test_a_sweeper_may_sleep_before_any_of_its_writes() -> None:
     """While a sweeper sleeps, what it wants to remove is logged again, merged and swept by others: nothing live is removed."""
-    n = 0
-    while True:
+
+    def slept_before(n: int) -> bool:
         store = TimedStore(memory_store())
         source = Source().create().artifact("a.txt", b"1").artifact("code.py", b"2", kind="source")
         commit(store, source)
@@ -227,31 +216,24 @@ def test_a_sweeper_may_sleep_before_any_of_its_calls(store: TimedStore) -> None:
         leave_a_part(store)
         store.now_s += RETENTION_S + 1
         chain = store.chain()
-        store.calls.clear()
-        reached: list[int] = []
 
-        def nap(
-            at: int, store: TimedStore = store, source: Source = source, n: int = n, r: list[int] = reached
-        ) -> None:
-            if at == n and not r:
-                r.append(at)
-                source.time_ns += 2 * SECOND_NS
-                commit(store, rich(source))
-                store.chain().compact(now_ns=NOW_NS, final=True)
-                store.now_s += 10 * HOUR_S
-                store.sweep()
+        def meanwhile() -> None:
+            source.time_ns += 2 * SECOND_NS
+            commit(store, rich(source))
+            store.chain().compact(now_ns=NOW_NS, final=True)
+            store.now_s += 10 * HOUR_S
+            store.sweep()
 
-        store.interrupt = nap
-        sweep(chain, now_ns=NOW_NS, grace_s=0.0)
-        store.interrupt = None
-        assert missing(store) == set(), f"slept before call {n}"
-        if not reached:
-            break
-        commit(store, source.point("x", 2, 0.5))
-        assert set(store.chain().artifacts()) == {"a.txt"}
-        assert len(points_of(store.chain())) == 2
-        n += 1
-    assert n >= 5
+        with store.nap(n, meanwhile) as nap:
+            sweep(chain, now_ns=NOW_NS, grace_s=0.0)
+        assert missing(store) == set(), f"slept before write {n}"
+        if nap.reached:
+            commit(store, source.point("x", 2, 0.5))
+            assert set(store.chain().artifacts()) == {"a.txt"}
+            assert len(points_of(store.chain())) == 2
+        return nap.reached
+
+    assert naps(slept_before) >= 5
 
 
 # -- Commits that come late ---------------------------------------------------------------------------------------------
