@@ -112,6 +112,13 @@ class Source:
         ]
 
 
+def logged(count: int = 100) -> Source:
+    """A source that has logged `count` points."""
+    source = Source()
+    source.log("loss", count)
+    return source
+
+
 def subject_of(sent: Frame) -> str:
     """Where an agent publishes a frame."""
     make = subjects.files if sent.kind is FrameKind.CHUNK else subjects.events

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
+from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import Any
@@ -143,6 +145,19 @@ def points(store: str, experiment: str, project: str = PROJECT) -> list[tuple[st
     table = Chain(open_store(store, writable=False), project, experiment).load().read("numeric")
     columns = (table[name].to_pylist() for name in ("channel", "step", "value"))
     return sorted(zip(*columns, strict=True))
+
+
+@contextlib.asynccontextmanager
+async def child(module: str, *arguments: str) -> AsyncIterator[Process]:
+    """A module run in a process of its own; killed at the end if it still lives."""
+    command = [sys.executable, "-m", module, *arguments]
+    process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.DEVNULL)
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
 
 
 def document(store: str, experiment: str, project: str = PROJECT) -> ExperimentDocument:

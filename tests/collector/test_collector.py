@@ -26,18 +26,11 @@ from headrace_proto.messages import Rewind
 from headrace_proto.store.backend import open_store
 from headrace_proto.store.catalog import read_rows
 from headrace_proto.store.chain import Chain
-from tests.collector.frames import PROJECT, SITE, Source, encoded, subject_of
+from tests.collector.frames import PROJECT, SITE, Source, encoded, logged, subject_of
 from tests.collector.harness import PARTITIONS, Broker, collecting, document, held, points, quarantined
 from tests.waiting import until
 
 pytestmark = pytest.mark.usefixtures("alone")
-
-
-def logged(count: int = 100) -> Source:
-    """A source that has logged `count` points."""
-    source = Source()
-    source.log("loss", count)
-    return source
 
 
 class TestStoring:

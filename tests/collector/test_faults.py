@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
 from typing import Any
 
 import pytest
@@ -17,7 +16,7 @@ from headrace_proto import subjects
 from headrace_proto.limits import CHUNK_BYTES
 from headrace_proto.store.backend import Store, open_store
 from tests.collector.frames import Source
-from tests.collector.harness import PARTITIONS, Broker, collecting, document, held, points
+from tests.collector.harness import PARTITIONS, Broker, child, collecting, document, held, points
 from tests.proto.store_base.faults import FaultyStore
 from tests.waiting import until
 
@@ -37,10 +36,8 @@ MOMENTS = {
 
 async def killed(url: str, store: str, moment: str, pattern: str) -> None:
     """Runs a collector in a process of its own until it has killed itself."""
-    command = [sys.executable, "-m", "tests.collector.dying", url, store, moment, pattern]
-    child = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.DEVNULL)
-    async with asyncio.timeout(30):
-        assert await child.wait() == -signal.SIGKILL
+    async with child("tests.collector.dying", url, store, moment, pattern) as dying, asyncio.timeout(30):
+        assert await dying.wait() == -signal.SIGKILL
 
 
 # -- Fault 15: nobody names the parts; they are swept; the batches come again ----------------------------------------

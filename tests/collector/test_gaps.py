@@ -11,15 +11,9 @@ from headrace.service.nats_server import NatsServer
 from headrace_collector import worker
 from headrace_proto.frame import SOURCE_GONE, FrameKind
 from headrace_proto.store.documents import LostRange
-from tests.collector.frames import Source
+from tests.collector.frames import Source, logged
 from tests.collector.harness import Broker, collecting, document, points
 from tests.waiting import until
-
-
-def logged(count: int = 100) -> Source:
-    source = Source()
-    source.log("loss", count)
-    return source
 
 
 def lost(store: str, source: Source) -> tuple[LostRange, ...]:

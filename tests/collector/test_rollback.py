@@ -7,16 +7,10 @@ from collections.abc import Callable
 from headrace.service.nats_server import NatsServer
 from headrace_collector.collector import Collector
 from headrace_proto import subjects
-from tests.collector.frames import Source
+from tests.collector.frames import logged
 from tests.collector.harness import PARTITIONS, TIMEOUT_S, Broker, collecting, held, points
 from tests.faults.broker import newest_block, roll_back, wipe
 from tests.waiting import until
-
-
-def logged(count: int = 600) -> Source:
-    source = Source()
-    source.log("loss", count)
-    return source
 
 
 def counted(collector: Collector, name: str) -> float:
@@ -35,7 +29,7 @@ async def test_acknowledged_messages_that_come_back_leave_the_stream_again(
     start_nats: Callable[..., NatsServer], store: str
 ) -> None:
     """A rolled-back work queue holds messages again that were stored long ago: they are answered, and take no room for ever."""
-    server, source = start_nats(), logged()
+    server, source = start_nats(), logged(600)
     frames = source.cut(60)
     async with Broker.connected(server.url) as broker:
         await broker.send(frames[:40])
@@ -59,7 +53,7 @@ async def test_nothing_new_is_removed_by_what_was_delivered_before_a_rollback(
     start_nats: Callable[..., NatsServer], store: str
 ) -> None:
     """Messages published under sequences that a rollback freed stay in the stream until their own commit."""
-    server, mine, other = start_nats(), logged(), logged()
+    server, mine, other = start_nats(), logged(600), logged(600)
     async with collecting(server.url, store, commit_interval_s=3600) as one:
         async with Broker.connected(server.url) as broker:
             for source in (mine, other):
@@ -91,7 +85,7 @@ async def test_broker_without_its_disk_gets_its_streams_again(
     start_nats: Callable[..., NatsServer], store: str
 ) -> None:
     """When everything that the broker had is gone, the collector makes the streams, and what is sent again is stored once."""
-    server, source = start_nats(), logged()
+    server, source = start_nats(), logged(600)
     frames = source.cut(10)
     async with collecting(server.url, store) as one:
         async with Broker.connected(server.url) as broker:
@@ -112,7 +106,7 @@ async def test_broker_without_its_disk_gets_its_streams_again(
 
 async def test_streams_deleted_under_a_collector_are_made_again(nats_server: NatsServer, store: str) -> None:
     """A person who deletes a stream, or all of them, need not start anything again."""
-    source = logged()
+    source = logged(600)
     frames = source.cut(4)
     async with Broker.connected(nats_server.url) as broker, collecting(nats_server.url, store) as one:
         await serves(one)

@@ -2,36 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import signal
-import sys
 from asyncio.subprocess import Process
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 
 from headrace.service.nats_server import NatsServer
 from headrace_collector import process
 from headrace_collector.collector import Collector
 from headrace_collector.leases import Owner
 from headrace_proto import subjects
-from tests.collector.frames import PROJECT, Source
-from tests.collector.harness import PARTITIONS, Broker, collecting, document, held, points
+from tests.collector.frames import PROJECT, logged
+from tests.collector.harness import PARTITIONS, Broker, child, collecting, document, held, points
 from tests.waiting import until
 
 
-@contextlib.asynccontextmanager
-async def collecting_elsewhere(url: str, store: str) -> AsyncIterator[Process]:
-    """A collector in a process of its own; killed at the end if it still lives."""
+def collecting_elsewhere(url: str, store: str) -> AbstractAsyncContextManager[Process]:
+    """A collector in a process of its own."""
     options = ["--nats", url, "--store", store, "--partitions", str(PARTITIONS), "--commit-interval", "0.1"]
-    child = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "headrace_collector", *options, stderr=asyncio.subprocess.DEVNULL
-    )
-    try:
-        yield child
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            child.kill()
-        await child.wait()
+    return child("headrace_collector", *options)
 
 
 async def all_held(collector: Collector, what: str) -> None:
@@ -42,12 +32,6 @@ def doubted(collector: Collector) -> list[int]:
     """The partitions that may be somebody else's."""
     partitions: list[int] = dict(collector.health().facts).get("in_doubt", [])
     return partitions
-
-
-def logged(count: int = 100) -> Source:
-    source = Source()
-    source.log("loss", count)
-    return source
 
 
 async def test_two_share_and_the_leaver_gives_back(nats_server: NatsServer, store: str) -> None:
@@ -63,13 +47,13 @@ async def test_two_share_and_the_leaver_gives_back(nats_server: NatsServer, stor
 async def test_killed_collector_s_share_is_taken_over(nats_server: NatsServer, store: str) -> None:
     """What a killed collector had fetched and not stored is stored by those who are left."""
     sources = [logged() for _ in range(8)]
-    async with Broker.connected(nats_server.url) as broker, collecting_elsewhere(nats_server.url, store) as child:
+    async with Broker.connected(nats_server.url) as broker, collecting_elsewhere(nats_server.url, store) as elsewhere:
         await broker.send(source.cut(4)[0] for source in sources)
         await broker.emptied()
         async with collecting(nats_server.url, store) as one:
             await until(lambda: len(held(one)) == PARTITIONS // 2, "they share")
             await broker.send(frame for source in sources for frame in source.cut(4)[1:])
-            child.kill()
+            elsewhere.kill()
             for source in sources:
                 await broker.stored(source)
             await all_held(one, "its share is taken over")
@@ -84,14 +68,14 @@ async def test_killed_collector_s_share_is_taken_over(nats_server: NatsServer, s
 async def test_paused_collector_loses_its_share_and_does_no_harm(nats_server: NatsServer, store: str) -> None:
     """A collector that is stopped for longer than its leases, and goes on, stores nothing twice and gets a share again."""
     sources = [logged() for _ in range(6)]
-    async with Broker.connected(nats_server.url) as broker, collecting_elsewhere(nats_server.url, store) as child:
+    async with Broker.connected(nats_server.url) as broker, collecting_elsewhere(nats_server.url, store) as elsewhere:
         await broker.send(source.cut(4)[0] for source in sources)
         await broker.emptied()
-        child.send_signal(signal.SIGSTOP)
+        elsewhere.send_signal(signal.SIGSTOP)
         await broker.send(frame for source in sources for frame in source.cut(4)[1:3])
         async with collecting(nats_server.url, store) as one:
             await all_held(one, "its share is taken over")
-            child.send_signal(signal.SIGCONT)
+            elsewhere.send_signal(signal.SIGCONT)
             await broker.send(source.cut(4)[3] for source in sources)
             for source in sources:
                 await broker.stored(source)

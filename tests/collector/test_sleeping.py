@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import signal
-import sys
 import time
 from asyncio.subprocess import Process
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -21,7 +17,7 @@ from headrace_proto.store.backend import open_store
 from headrace_proto.store.chain import Chain
 from tests.collector.dying import hasten
 from tests.collector.frames import Source
-from tests.collector.harness import PARTITIONS, Broker, collecting, document, held, points
+from tests.collector.harness import PARTITIONS, Broker, child, collecting, document, held, points
 from tests.collector.test_sharing import all_held
 from tests.proto.store_core.sweeps import missing
 from tests.waiting import until
@@ -48,21 +44,8 @@ def hastened(monkeypatch: pytest.MonkeyPatch) -> None:
     hasten()
 
 
-@contextlib.asynccontextmanager
-async def asleep(url: str, store: str, pattern: str) -> AsyncIterator[Process]:
-    """A collector in a process of its own that stops itself before the call."""
-    command = [sys.executable, "-m", "tests.collector.dying", url, store, "asleep", pattern]
-    child = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.DEVNULL)
-    try:
-        yield child
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            child.kill()
-        await child.wait()
-
-
-def is_stopped(child: Process) -> bool:
-    return Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+def is_stopped(process: Process) -> bool:
+    return Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
 
 
 @pytest.mark.usefixtures("hastened")
@@ -77,10 +60,11 @@ async def test_a_stopped_collector_does_no_harm_when_it_goes_on(nats_server: Nat
     file = source.artifact("model.bin", FILE)
     source.log("loss", 50)
     source.add(Kind.UNLINK, time.time_ns(), ["note.txt"])
-    async with Broker.connected(nats_server.url) as broker, asleep(nats_server.url, store, MOMENTS[name]) as child:
+    asleep = child("tests.collector.dying", nats_server.url, store, "asleep", MOMENTS[name])
+    async with Broker.connected(nats_server.url) as broker, asleep as sleeper:
         frames = source.cut(4)
         await broker.send([*frames[:1], *source.chunks(file, FILE), *frames[1:3]])
-        await until(lambda: is_stopped(child), "it is stopped")
+        await until(lambda: is_stopped(sleeper), "it is stopped")
         async with collecting(nats_server.url, store) as other:
             await all_held(other, "the other has taken over")
             await broker.send(frames[3:])
@@ -88,7 +72,7 @@ async def test_a_stopped_collector_does_no_harm_when_it_goes_on(nats_server: Nat
             assert (await broker.file_done(source, file)).done
             chain = Chain(open_store(store), source.project, source.experiment)
             await until(lambda: swept_up_to(chain) > 3, "all that the sleeper knew is swept")
-            child.send_signal(signal.SIGCONT)
+            sleeper.send_signal(signal.SIGCONT)
             await until(lambda: len(held(other)) == PARTITIONS // 2, "the sleeper works again")
             source.log("loss", 10)
             await broker.send([source.frame(frames[-1].end, source.end)])
