@@ -165,9 +165,8 @@ class Chaos:
         self._busy.add(fault.target)
         make = self._faulty_link if link else self._faulty_store if fault.target == STORE else self._faulty_process
         end = make(fault)
-        self._at(
-            until_s, partial(self._end, fault.target, end)
-        )  # by plan, whatever is late: the next fault of this part counts on its end
+        # by plan, whatever is late: the next fault of this part counts on its end
+        self._at(until_s, partial(self._end, fault.target, end))
 
     def _end(self, target: str, end: Callable[[], None]) -> None:
         end()

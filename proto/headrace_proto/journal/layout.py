@@ -173,7 +173,5 @@ def _header(packed: bytes) -> Header:
 
 def segment_numbers(folder: str) -> list[int]:
     """The numbers of the segments in a journal's folder, in order."""
-    names = (
-        name for name in os.listdir(folder) if name.endswith(".seg") and name[:-4].isdigit()
-    )  # `.NNNNNN.seg` is none yet
-    return sorted(int(name[:-4]) for name in names)
+    # `.NNNNNN.seg` is none yet
+    return sorted(int(name[:-4]) for name in os.listdir(folder) if name.endswith(".seg") and name[:-4].isdigit())

@@ -21,9 +21,8 @@ from headrace_proto.journal.layout import (
 from headrace_proto.limits import CHECKS_MAX, HEADER_BYTES, PREFAULT_BYTES
 
 _MADV_POPULATE_WRITE: Final = 23  # linux/mman.h, Linux 5.14; the mmap module does not name it
-
-
 _left_open: Final[list[mmap.mmap]] = []
+"""Maps whose own descriptor is somebody else's by now: collected, they would close it."""
 
 
 class NoRoom(Exception):
@@ -77,9 +76,8 @@ class Segment:
             os.pwrite(self.descriptor.number, encode_head(number, size, base, header), 0)
             self.map: Any = self._memory()
             self._open_numbers()
-            os.rename(
-                path, os.path.join(folder, segment_name(number))
-            )  # a kill in between leaves no segment without a header
+            # only now, so that a kill in between leaves no segment without a header
+            os.rename(path, os.path.join(folder, segment_name(number)))
         except BaseException:
             self.descriptor.close()
             with suppress(OSError):
@@ -135,7 +133,7 @@ class Segment:
     def _unmap(self) -> None:
         if self.descriptor.is_ours():
             self.map.close()
-        else:  # the map has a descriptor of its own, whose number is somebody else's as well by now: closing it would close theirs
+        else:
             _left_open.append(self.map)
 
 

@@ -60,9 +60,7 @@ class Tape:
         self.closed = False
         self._life: Descriptor | None = None  # None where there are no locks
         self._is_open = False
-        self._at = self._base = self._hard = (
-            0  # where the next event goes, where the segment begins, where its reserve does
-        )
+        self._at = self._base = self._hard = 0  # of the next event, of the segment, of its reserve: where it begins
         self._checks = self._checked = 0  # check events in this segment, and the offset up to which they cover it
         self._first_events: Final = first_events
         self._guard: Final = SoftLimit()

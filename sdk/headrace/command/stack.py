@@ -82,9 +82,8 @@ class Stack:
                 "another port with --nats-port (0 for any free one)"
             )
         self._start(self.nats)
-        asyncio.run(
-            _make_streams(self.server.url)
-        )  # else the agent's first frames are refused while the collector starts
+        # else the agent's first frames are refused while the collector starts
+        asyncio.run(_make_streams(self.server.url))
         self._start(self.collector, self.agent)
 
     def _start(self, *children: Child) -> None:

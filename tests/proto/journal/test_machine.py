@@ -370,9 +370,8 @@ class JournalMachine(RuleBasedStateMachine):
             assert all(any(a <= begin and stop <= b for a, b in reading.lost) for begin, stop in lost)
             return
         behind = self.follower.end if end == blocks[-1][1] and length > CHECK_WIDTH else 0
-        self.survives(
-            folder, lost, behind
-        )  # which bytes follow a check that is wholly destroyed, nothing says any more
+        # which bytes follow a check that is wholly destroyed, nothing says any more
+        self.survives(folder, lost, behind)
 
     @precondition(lambda self: len(self.marks) > 1)
     @rule(where=st.floats(0, 1), zeros=st.booleans(), bytes_max=st.sampled_from([1, 700 * KIB]))

@@ -165,9 +165,8 @@ def test_nothing_is_lost_in_any_order_of_calls(data: st.DataObject) -> None:
                 yield actor
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            sweeping, "COMMITS_KEPT", 1
-        )  # so that a dozen commits are enough for a writer to be overtaken by sweeps
+        # so that a dozen commits are enough for a writer to be overtaken by sweeps
+        patch.setattr(sweeping, "COMMITS_KEPT", 1)
         play(actors, choices())  # type: ignore[arg-type]
         _check(timed)
         timed.now_s += 10 * HOUR_S

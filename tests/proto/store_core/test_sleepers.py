@@ -66,9 +66,8 @@ def test_a_committer_may_sleep_before_any_of_its_writes(first: bool, slept_s: fl
         store = TimedStore(memory_store())
         source = Source().create()
         if not first:
-            commit(
-                store, *(Source(f"{number:032x}", "rank").close() for number in range(70))
-            )  # so there is a side file
+            # so that there is a side file
+            commit(store, *(Source(f"{number:032x}", "rank").close() for number in range(70)))
             commit(store, source.artifact("old.txt", b"0"))
             commit(store, source.event(Kind.UNLINK, source.time_ns + SECOND_NS, ["old.txt", "a.txt"]))
         source.time_ns += 2 * SECOND_NS
