@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import socket
 from typing import TYPE_CHECKING
 
 import nkeys
@@ -14,6 +15,7 @@ from nats.js.errors import APIError
 from headrace.service.broker import connect, ensure_streams
 from headrace_proto import subjects
 from headrace_proto.errors import ConfigError, StreamUnsuitable
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,14 +24,11 @@ if TYPE_CHECKING:
     from headrace.service.nats_server import NatsServer
 
 
+GIVEN_UP_S = 10.0
+
+
 def ignored(_: str) -> None:
     """For tests that care about no event."""
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Give other tasks their turns until the condition holds; the test's time limit ends a wait for nothing."""
-    while not condition():
-        await asyncio.sleep(0.01)
 
 
 async def test_streams_keep_frames_until_acknowledged_and_refuse_when_full(nats_server: NatsServer) -> None:
@@ -99,17 +98,28 @@ async def test_connect_waits_for_a_broker_and_comes_back(start_nats: Callable[..
     server.kill()
     heard: list[str] = []
     connecting = asyncio.create_task(connect(server.url, name="test", on_event=heard.append))
-    await until(lambda: bool(heard))
+    await until(lambda: heard, "it says that it waits")
     server.start()
     client = await connecting
     server.kill()
-    await until(lambda: any("disconnected" in line for line in heard))
+    await until(lambda: any("disconnected" in line for line in heard), "it says that it is cut off")
     server.start()
-    await until(lambda: client.is_connected)
+    await until(lambda: client.is_connected, "it is back")
     assert (await client.jetstream().account_info()).streams == 0
     await client.close()
     assert sum("connected again" in line for line in heard) == 1
     assert all(first != second for first, second in itertools.pairwise(heard))
+
+
+async def test_a_dead_link_is_given_up_within_ten_seconds(nats_server: NatsServer) -> None:
+    """Silence is noticed when one ping more is due than may be unanswered; bytes that nobody takes are timed by the kernel."""
+    client = await connect(nats_server.url, name="test", on_event=ignored)
+    options = client.options
+    assert options["ping_interval"] * (options["max_outstanding_pings"] + 1) < GIVEN_UP_S
+    connection = client._transport._io_writer.get_extra_info("socket")  # type: ignore[union-attr]
+    untaken_ms = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+    assert 0 < untaken_ms < GIVEN_UP_S * 1000
+    await client.close()
 
 
 async def test_waiting_for_a_broker_can_be_given_up(start_nats: Callable[..., NatsServer]) -> None:
@@ -118,7 +128,7 @@ async def test_waiting_for_a_broker_can_be_given_up(start_nats: Callable[..., Na
     server.kill()
     heard: list[str] = []
     connecting = asyncio.create_task(connect(server.url, name="test", on_event=heard.append))
-    await until(lambda: bool(heard))
+    await until(lambda: heard, "it says that it waits")
     connecting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await connecting

@@ -266,7 +266,7 @@ def test_a_quota_that_is_used_up_drops_counts_and_recovers(home: Home, monkeypat
     assert sum(e[0] == Kind.POINT for e in events) == count + 1 - dropped
 
 
-def test_a_full_disk_still_holds_the_closing_record(home: Home) -> None:
+def test_where_no_segment_can_follow_the_reserve_holds_the_closing_record(home: Home) -> None:
     """Without room for another segment, the reserve takes the gap report, the outcome and a check."""
     writer = open_writer(home)
     Path(home.quota_marker).touch()
