@@ -30,6 +30,7 @@ from headrace.service.broker import connect, ensure_streams
 from headrace_proto import subjects
 from headrace_proto.limits import MIB
 from tests.benchmarks.rows import Row
+from tests.benchmarks.spent import cpu_s_of
 from tests.path.stack import Stack, document, experiments, parts_of
 from tests.waiting import wait_until
 
@@ -170,7 +171,7 @@ def backlog(points: int = POINTS) -> list[Row]:
         stored = sum(_rows_stored(stack.store, experiment) for experiment in experiments(stack.store, PROJECT))
         if stored != len(behind) * (points // EXPERIMENTS):
             raise AssertionError(f"{stored} of {points} points are in the store")
-        shares = "; ".join(f"{name} {cpu_s / took_s:.2f}" for name, cpu_s in _cpu_s(stack).items())
+        shares = "; ".join(f"{name} {cpu_s / took_s:.2f}" for name, cpu_s in cpu_s_of(stack).items())
         idle = (psutil.cpu_times().idle - before.idle) / took_s
         rss = {name: psutil.Process(child.pid).memory_info().rss / MIB for name, child in stack.children.items()}
     return [
@@ -198,12 +199,6 @@ def _write_backlog(stack: Stack, points: int) -> set[str]:
 def _rows_stored(store: Path, experiment: str) -> int:
     folder = store / PROJECT / "experiments" / experiment
     return sum(parquet.read_metadata(folder / part).num_rows for part in parts_of(document(store, experiment, PROJECT)))
-
-
-def _cpu_s(stack: Stack) -> dict[str, float]:
-    pids = {"nats-server": stack.nats.pid, **{name: child.pid for name, child in stack.children.items()}}
-    times = {name: psutil.Process(pid).cpu_times() for name, pid in pids.items()}
-    return {name: spent.user + spent.system for name, spent in times.items()}
 
 
 class _Watch:

@@ -53,6 +53,42 @@ class Points(NamedTuple):
     time_us: NDArray[np.int64]
     value: NDArray[np.float64]
 
+    def of(self, wanted: NDArray[np.bool_]) -> Points:
+        """Some of them."""
+        return Points._make(column[wanted] for column in self)
+
+    def flat(self) -> Points:
+        """Itself."""
+        return self
+
+
+class Rows(NamedTuple):
+    """Rows of one schema, each with a step of its own: n events of k values. They stay a grid as long as they can, because a column
+    of it is a channel in order, and nothing need be repeated or sorted value by value."""
+
+    position: NDArray[np.int64]  # (n,)
+    channel: NDArray[np.int32]  # (k,)
+    step: NDArray[np.float64]  # (n,)
+    time_us: NDArray[np.int64]  # (n,)
+    value: NDArray[np.float64]  # (n, k)
+
+    def of(self, wanted: NDArray[np.bool_]) -> Rows:
+        """Some of the rows."""
+        position, channel, step, time_us, value = self
+        return Rows(position[wanted], channel, step[wanted], time_us[wanted], value[wanted])
+
+    def flat(self) -> Points:
+        """The same as points, value by value."""
+        count, width = self.value.shape
+        return Points(
+            np.repeat(self.position, width),
+            np.tile(self.channel, count),
+            np.repeat(self.step, width),
+            np.zeros(count * width, np.bool_),
+            np.repeat(self.time_us, width),
+            self.value.ravel(),
+        )
+
 
 OVERSIZED: Final = -1
 """In place of the kind of an event that is larger than any may be: it is not looked at."""
@@ -70,7 +106,7 @@ class Event(NamedTuple):
 class Decoded(NamedTuple):
     """A batch."""
 
-    points: Points
+    points: Points | Rows  # rows where the batch logs nothing else, and automatically nothing
     automatic_rows: list[NDArray[np.int32]]  # the channels of each schema whose rows here are automatic
     events: list[Event]  # in order; kinds that this release does not know among them
     schemas: dict[int, NDArray[np.int32]]  # defined here
@@ -242,7 +278,7 @@ class _Mixed:
             raise Crowded(int(self._starts[others[room]]))
         rest = [self._event(int(i)) for i in others]
         pieces = [piece for kind, index in hot.items() if len(index) for piece in self._pieces(kind, index)]
-        return Decoded(self._assembled(pieces), self._automatic_rows, rest, self._schemas)
+        return Decoded(self._grid(pieces) or self._assembled(pieces), self._automatic_rows, rest, self._schemas)
 
     def _event(self, index: int) -> Event:
         start, end = int(self._starts[index]), int(self._ends[index])
@@ -307,6 +343,19 @@ class _Mixed:
         if known is not None:
             return known
         return np.arange(size // 8, dtype=np.int32) + undefined_row_channel(schema, 0)
+
+    def _grid(self, pieces: list[_Piece]) -> Rows | None:
+        """The one piece, if it is rows with steps."""
+        if len(pieces) != 1 or pieces[0].values.ndim != 2 or pieces[0].automatic:
+            return None
+        piece = pieces[0]
+        return Rows(
+            self._first + self._starts[piece.events],
+            piece.channels,
+            piece.records["step"].astype(np.float64),
+            _time_us(piece.records),
+            piece.values,
+        )
 
     def _assembled(self, pieces: list[_Piece]) -> Points:
         """All values in journal order: each piece is written to where its events stand, so that nothing need be sorted."""

@@ -72,7 +72,7 @@ def test_decoding_gives_back_what_was_written(told: list[Any], first: int) -> No
     """Any mix of kinds comes back complete, in order and bit for bit, with each event's position."""
     raw, model, others = _write(told)
     decoded = decode(raw, first, SCHEMAS)
-    points = decoded.points
+    points = decoded.points.flat()
     assert len(points.value) == len(model)
     for i, (position, channel, step, time_us, value) in enumerate(model):
         assert (points.position[i], points.channel[i], points.time_us[i]) == (first + position, channel, time_us)
@@ -187,7 +187,7 @@ def test_a_batch_is_cut_at_events_only() -> None:
 def test_rows_of_an_unknown_schema_are_kept_apart() -> None:
     """A row whose schema lies in a lost range keeps its values, under numbers of their own."""
     first = Source(role="").raw_row(3, [1.0, 2.0], 1.0, NOW_NS).batch()
-    points = decode(first.raw, 0, {}).points
+    points = decode(first.raw, 0, {}).points.flat()
     assert points.value.tolist() == [1.0, 2.0]
     assert len(set(points.channel.tolist())) == 2
     assert points.channel.min() >= CHANNELS_MAX

@@ -17,7 +17,7 @@ from headrace_proto.errors import InvalidName
 from headrace_proto.limits import ASIDE_MAX, COMMIT_EVENTS_MAX, EXPERIMENT_CHANNELS_MAX, EXPERIMENT_WORDS_MAX
 from headrace_proto.store import layout
 from headrace_proto.store.apply.room import Room
-from headrace_proto.store.columns import Points
+from headrace_proto.store.columns import Points, Rows
 from headrace_proto.store.commits import (
     PART_KINDS,
     ArchivedFile,
@@ -103,6 +103,22 @@ class Columns(NamedTuple):
     code: NDArray[np.int32]
     points: Points
 
+    def flat(self) -> Columns:
+        """Itself."""
+        return self
+
+
+class RowColumns(NamedTuple):
+    """Rows of one batch, in the same terms: `code` has one entry for each of a row's values."""
+
+    source: str
+    code: NDArray[np.int32]
+    points: Rows
+
+    def flat(self) -> Columns:
+        """The same, value by value."""
+        return Columns(self.source, np.tile(self.code, len(self.points.step)), self.points.flat())
+
 
 class Draft:
     """Everything that a commit holds, open to change, and what is to be written before it."""
@@ -143,7 +159,7 @@ class Draft:
         values = {"params": self.params, "properties": self.properties, "facts": self.facts}
         self.room: Final = Room(self.stamps, values)
         # what this draft adds
-        self.points: list[Columns] = []
+        self.points: list[Columns | RowColumns] = []
         self.automatic_rows: list[NDArray[np.int32]] = []
         self.rows: Final[dict[PartKind, list[SeriesRow]]] = {"text": [], "image": []}
         self.reset_now: set[str] = set()

@@ -1,0 +1,75 @@
+"""Rows that stay grids: what is stored is, bit for bit, what sorting them value by value would have stored."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headrace_proto.events import Kind
+from headrace_proto.store.apply import numeric
+from tests.proto.store_core.script import NOW_NS, Source, chain_of, memory_store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_STEPS = st.sampled_from([0.0, -0.0, 1.0, 2.0, 2.0, 1e300, -5.0, float("nan"), float("inf")])
+_VALUES = st.floats(width=64)
+_TIMES = st.integers(0, 3).map(lambda second: NOW_NS + second * 1_000)
+_ROW = st.tuples(st.just("row"), st.sampled_from([("a", "b"), ("a", "b", "c"), ("d",), ("b", "a")]), _STEPS, _TIMES)
+_AUTO = st.tuples(st.just("row"), st.sampled_from([("a", "b"), ("e", "f")]), st.none(), _TIMES)
+_POINT = st.tuples(st.just("point"), st.sampled_from(["a", "d", "g"]), st.one_of(st.none(), _STEPS), _TIMES)
+_RESET = st.tuples(st.just("reset"), st.sampled_from(["a", "d"]), st.none(), _TIMES)
+_TOLD = st.lists(st.one_of(_ROW, _ROW, _ROW, _AUTO, _POINT, _RESET), max_size=12)
+
+
+@pytest.fixture(autouse=True)
+def _rows_min() -> Iterator[None]:
+    """Left as it was."""
+    before = numeric.GRID_ROWS_MIN
+    yield
+    numeric.GRID_ROWS_MIN = before  # type: ignore[misc]
+
+
+def _stored(commits: list[list[list[Any]]], values: list[float], rows_min: int) -> tuple[dict[str, Any], list[Any]]:
+    """What is stored of these commits, each of which is a list of events for each of two sources."""
+    numeric.GRID_ROWS_MIN = rows_min  # type: ignore[misc]
+    chain = chain_of(memory_store())
+    sources, taken = [Source("a").create(), Source("b", "rank")], iter(values * 1_000)
+    for commit in commits:
+        for source, told in zip(sources, commit, strict=True):
+            for kind, name, step, time_ns in told:
+                if kind == "row":
+                    source.row({channel: next(taken) for channel in name}, step, time_ns)
+                elif kind == "point":
+                    source.point(name, step, next(taken), time_ns)
+                else:
+                    source.event(Kind.RESET, time_ns, name)
+        chain.commit([source.batch() for source in sources], now_ns=NOW_NS)
+    assert chain.head is not None
+    shown = chain.head.model_dump(mode="json", exclude={"nonce", "parts", "store", "document"})
+    return shown | chain.document.model_dump(mode="json"), [
+        [repr(value) for value in column] for column in chain.read("numeric").to_pydict().values()
+    ]
+
+
+@given(st.lists(st.tuples(_TOLD, _TOLD).map(list), min_size=1, max_size=3), st.lists(_VALUES, min_size=1, max_size=9))
+def test_a_grid_stores_what_sorting_value_by_value_would(commits: list[list[list[Any]]], values: list[float]) -> None:
+    """Steps in any order, ties, two sources, several kinds of rows, points and automatic steps beside them, resets: the same
+    points in the same order, and the same document."""
+    assert _stored(commits, values, 1) == _stored(commits, values, 1_000_000)
+
+
+def test_the_columns_of_a_grid_are_one_array(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows alone, in order, are never sorted value by value: their channels share the array of steps."""
+    source = Source().create()
+    for step in range(300):
+        source.row({"loss": step / 2, "acc": step / 3}, step)
+    monkeypatch.setattr(numeric, "_sorted", None)
+    chain = chain_of(memory_store())
+    chain.commit([source.batch()], now_ns=NOW_NS)
+    table = chain.read("numeric")
+    assert table["step"].to_pylist() == [*range(300), *range(300)]
+    assert table["value"].to_pylist() == [step / 3 for step in range(300)] + [step / 2 for step in range(300)]
