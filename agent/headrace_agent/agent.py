@@ -11,6 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Coroutine
+from contextlib import closing
 from typing import Any, Final
 
 from headrace.service import rights
@@ -104,7 +105,8 @@ class Agent:
             self.aborter.listen(self.uplink, self.settings.site)
             async with self.health:
                 try:
-                    await self._serve(stop)
+                    with closing(self.tail):
+                        await self._serve(stop)
                 except BaseExceptionGroup as errors:  # the first error is the cause, the others are its effects
                     raise errors.exceptions[0] from errors
 

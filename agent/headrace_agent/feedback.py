@@ -6,7 +6,6 @@ does not have, changes nothing; the subject is not believed to say what the mess
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from headrace_agent.patience import Patience
 from headrace_agent.ship import Shipper
 from headrace_agent.source import Death, Source
 from headrace_agent.tail import Tail
+from headrace_agent.ticks import tick
 from headrace_agent.uplink import Uplink
 from headrace_agent.upload import Uploader
 from headrace_proto import subjects
@@ -151,7 +151,7 @@ class Feedback:
     async def watch_silence(self) -> None:
         """Recall the word, and at last ask the store for it, on what has waited for it too long, until cancelled."""
         while True:
-            await asyncio.sleep(SILENCE_PERIOD_S)
+            await tick(SILENCE_PERIOD_S)
             now_s = time.monotonic()
             if self._uplink is not None and self._uplink.links != self._links:
                 self._links = self._uplink.links

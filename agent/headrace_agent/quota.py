@@ -17,10 +17,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import Final, NamedTuple
 
+from headrace_agent.ticks import tick
 from headrace_proto.home import FILE_MODE, Home
 
 PERIOD_S: Final = 1.0
-IDLE_PERIOD_S: Final = 15.0
+IDLE_PERIOD_S: Final = 60.0
 """Without a quota only the metrics want to know."""
 REOPEN_AT: Final = 0.9
 """Writers may go on below this share of the quota: not at once, or the marker would come and go with every segment."""
@@ -66,7 +67,7 @@ class Quota:
         """Watch until cancelled."""
         while True:
             await self.work()
-            await asyncio.sleep(PERIOD_S if self._bytes_max is not None else IDLE_PERIOD_S)
+            await tick(PERIOD_S if self._bytes_max is not None else IDLE_PERIOD_S)
 
     async def work(self) -> None:
         """Look once."""

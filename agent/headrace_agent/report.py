@@ -12,17 +12,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import time
 from contextlib import suppress
 from typing import Final
 
 from headrace_agent.source import Source
+from headrace_agent.ticks import TICK_S, tick
 from headrace_proto.home import Home
 from headrace_proto.spool import is_spool_file
 from headrace_proto.status import SourceStatus, Status, read_status, write_status
 
-PERIOD_S: Final = 0.1
 SHARE: Final = 0.05
 KEPT_S: Final = 7 * 24 * 3600
 """An experiment's last status outlives its journals: a `wait` in another process may still look."""
@@ -46,12 +47,14 @@ class Reporter:
         self._short_ids: dict[str, str] = {}
         self._live: dict[str, set[str]] = {}
         self._changed: dict[str, dict[str, Source]] = {}
+        self._news = asyncio.Event()
 
     def changed(self, source: Source) -> None:
         """Something that trainers may want to know of this source has changed."""
         experiment = source.header.experiment
         self._changed.setdefault(experiment, {})[source.id] = source
         self._live.setdefault(experiment, set()).add(source.id)
+        self._news.set()
 
     def finished(self, source: Source) -> None:
         """The source's journal is gone; its last positions stay in the file."""
@@ -67,15 +70,17 @@ class Reporter:
         """Write until cancelled, then once more."""
         try:
             while True:
+                await self._news.wait()
                 began_s = time.monotonic()
                 self.write_changed()
                 spent_s = time.monotonic() - began_s
-                await asyncio.sleep(max(PERIOD_S, spent_s / SHARE))
+                await tick(max(math.ceil(spent_s / SHARE / TICK_S), 1) * TICK_S)
         finally:
             self.write_changed()
 
     def write_changed(self) -> None:
         """Write every status that changed."""
+        self._news.clear()
         for experiment in list(self._changed):
             self._write(experiment)
 

@@ -15,17 +15,21 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, NamedTuple, TypeVar
 
+from headrace_agent.lane import SourceLane
 from headrace_agent.leftovers import Leftovers, clear_spool
 from headrace_agent.marks import write_mark
 from headrace_agent.metrics import Metrics
 from headrace_agent.report import Reporter, spooled_files
 from headrace_agent.source import Death, Source
 from headrace_agent.tail import Tail
+from headrace_agent.ticks import tick
 from headrace_proto.home import GONE, Home
 from headrace_proto.limits import SEGMENT_BYTES_FIRST
 from headrace_proto.messages import Mark
 
-PERIOD_S: Final = 0.25
+PERIOD_S: Final = 0.3
+"""For sources that do not rest."""
+REST_PERIOD_S: Final = 2.0
 KEEP_NS: Final = 30_000_000_000
 """A mark is kept when it frees a segment, and this often in any case: an agent that starts again begins at the mark kept last."""
 LEFTOVERS_PERIOD_S: Final = 30.0
@@ -56,27 +60,33 @@ class Retention:
 
     async def run(self) -> None:
         """Work until cancelled."""
-        statuses_s = leftovers_s = 0.0
+        statuses_s = leftovers_s = all_s = 0.0
         while True:
-            await self.work(time.monotonic_ns())
+            if time.monotonic() - all_s > REST_PERIOD_S:
+                all_s = time.monotonic()
+                await self.work(time.monotonic_ns())
+            else:
+                await self._work(self._tail.awake, time.monotonic_ns())
             if time.monotonic() - leftovers_s > LEFTOVERS_PERIOD_S:
                 leftovers_s = time.monotonic()
                 await self._on_disk(self._sweep, frozenset(self._tail.lanes))
             if time.monotonic() - statuses_s > STATUS_PERIOD_S:
                 statuses_s = time.monotonic()
                 self._reporter.remove_old(time.time())
-            await asyncio.sleep(PERIOD_S)
+            await tick(PERIOD_S)
 
     def _sweep(self, shipped: frozenset[str]) -> None:
         self._leftovers.sweep(shipped, time.monotonic_ns())
 
     async def work(self, now_ns: int, *, keep_all: bool = False) -> None:
-        """One round. `keep_all` keeps every mark that changed: an agent that stops in peace sends nothing twice."""
-        # Of a thousand sources that rest none has anything to do, and they are asked four times a second: no calls here.
+        """A round over every source. `keep_all` keeps every mark that changed: an agent that stops in peace sends nothing twice."""
+        await self._work(list(self._tail.lanes.values()), now_ns, keep_all=keep_all)
+
+    async def _work(self, lanes: list[SourceLane], now_ns: int, *, keep_all: bool = False) -> None:
         sources = [
-            source
-            for source in (lane.source for lane in self._tail.lanes.values())
-            if source.mark is not source.kept or source.closed or source.death is not Death.UNPROVEN
+            lane.source
+            for lane in lanes
+            if lane.source.mark is not lane.source.kept or lane.source.closed or lane.source.death is not Death.UNPROVEN
         ]
         over = [source for source in sources if source.over and not spooled_files(self._home, source.id)]
         worth = [source for source in sources if keep_all or source in over or self._worth_keeping(source, now_ns)]

@@ -24,7 +24,7 @@ from headrace_proto.limits import BATCH_RAW_TARGET
 from headrace_proto.messages import Mark
 
 BATCH_AGE_NS: Final = 50_000_000
-"""With the time until a poll notices an event, it waits for at most 100 ms."""
+"""What a look finds is sent by the next one."""
 BOUNDARIES_MAX: Final = 1024
 """Batch ends remembered for rewinds. An older one costs at most sending again from the store's own mark."""
 DEAD_LABEL: Final = "dead"
@@ -59,6 +59,8 @@ class Source:
         self.outlived: Final = reader.header.boot_id != machine.boot_id()
         self.reader: JournalReader | None = reader
         self.mark = mark
+        self.stored = mark.position if mark else 0
+        """The position below which the store has everything."""
         self.kept: Mark | None = None  # the mark that this agent has brought to the disk
         self.settled = self.end = self.oldest = reader.oldest  # settled: may be read; end: is committed
         self.closed = reader.closed
@@ -76,11 +78,6 @@ class Source:
         self.obstacle = ""  # why the journal cannot be read to its end, as it was last told
         self.in_thread = False  # a thread is inside the reader: it must stay open
         self._boundaries: deque[int] = deque([self.window.cut], maxlen=BOUNDARIES_MAX)
-
-    @property
-    def stored(self) -> int:
-        """The position below which the store has everything."""
-        return self.mark.position if self.mark else 0
 
     @property
     def over(self) -> bool:
@@ -111,7 +108,7 @@ class Source:
             self.end = self.reader.end
             self.grew_ns = now_ns
         self.closed = self.reader.closed
-        if self.pending_ns is None and self.settled > self.window.cut:
+        if self.pending_ns is None and self.end > self.window.cut:
             self.pending_ns = now_ns
 
     def due(self, now_ns: int, *, hurry: bool = False) -> Due:
@@ -157,7 +154,7 @@ class Source:
             self.death = Death.TELLING
         if end > first:
             self._boundaries.append(end)
-        self.pending_ns = now_ns if self.settled > end else None
+        self.pending_ns = now_ns if self.end > end else None
 
     def asked_to_flush(self) -> None:
         """A trainer waits for everything that is committed now."""
@@ -188,7 +185,7 @@ class Source:
         """The store moved on, went back, or went on without bytes that are here, which are sent again. The caller has judged it."""
         went_back = self.mark is not None and mark.position < self.mark.position
         wanted = mark.position == mark.missing < self.window.cut and (self.mark is None or self.mark.missing < 0)
-        self.mark = mark
+        self.mark, self.stored = mark, mark.position
         self.batch_age_ns = max(BATCH_AGE_NS, int(mark.interval_s * 1e8))
         if went_back or wanted:
             self.rewind(mark.position)  # which may lie below all that is left: the difference is given up

@@ -7,6 +7,7 @@ import logging
 
 from headrace_agent.source import Source
 from headrace_agent.tail import Tail
+from headrace_agent.ticks import tick
 
 log = logging.getLogger(__name__)
 
@@ -22,12 +23,13 @@ class Syncer:
     async def run(self) -> None:
         """Sync until cancelled."""
         while True:
-            await asyncio.sleep(self._period_s)
+            await tick(self._period_s)
             await self.work()
 
     async def work(self) -> None:
         """Sync what grew since the last time."""
-        grown = [lane.source for lane in self._tail.lanes.values() if self._grew(lane.source)]
+        sources = (lane.source for lane in self._tail.lanes.values())
+        grown = [source for source in sources if source.end > source.stored and self._grew(source)]
         if grown:
             self._synced = {name: end for name, end in self._synced.items() if name in self._tail.lanes}
         for source in grown:
@@ -36,7 +38,7 @@ class Syncer:
                 self._synced[source.id] = end
 
     def _grew(self, source: Source) -> bool:
-        return source.reader is not None and source.end > self._synced.get(source.id, source.stored)
+        return source.reader is not None and source.end > self._synced.get(source.id, 0)
 
     async def _sync(self, source: Source) -> bool:
         reader = source.reader

@@ -15,12 +15,13 @@ from typing import Final
 from headrace_agent.hardware import ReadSample
 from headrace_agent.source import Death, Source
 from headrace_agent.tail import Tail
+from headrace_agent.ticks import tick
 from headrace_proto.errors import HeadraceError
 from headrace_proto.events import Outcome, Role
 from headrace_proto.home import Home
 from headrace_proto.journal import JournalWriter, SourceFacts, machine
 
-LOOK_S: Final = 0.25
+LOOK_S: Final = 0.3
 """How soon an experiment that has just begun gets its first row, and one that has ended its last word."""
 log = logging.getLogger(__name__)
 
@@ -60,7 +61,7 @@ class SystemSources:
         try:
             while True:
                 await self.work()
-                await asyncio.sleep(LOOK_S)
+                await tick(LOOK_S)
         finally:
             self.close()
 

@@ -21,18 +21,19 @@ from headrace_agent.lane import SourceLane
 from headrace_agent.rest import ROUNDS, Rest
 from headrace_agent.ship import Shipper
 from headrace_agent.source import Death, Source
+from headrace_agent.ticks import tick
+from headrace_proto import filesystem
 from headrace_proto.errors import HeadraceError
 from headrace_proto.home import Home
 from headrace_proto.journal import JournalReader, machine
 
-POLL_S: Final = 0.05
 SETTLE_S: Final = 0.002
 """After journals were found: what they hold may be read a millisecond after it was seen."""
 IDLE_NS: Final = 1_000_000_000
-"""A source that has rested this long is watched only, and one that cannot be is looked at every other time."""
+"""A source that has rested this long is watched only."""
 REST_NS: Final = 2_000_000_000
-FILES_A_SOURCE: Final = 3
-"""The segment being written, the one made ahead of it, and one that is being caught up with."""
+FILES_A_SOURCE: Final = 4
+"""The segment being written, the one made ahead of it, and one to catch up with; at rest the maps of the first two."""
 FILES_SPARE: Final = 256
 log = logging.getLogger(__name__)
 
@@ -65,14 +66,14 @@ class Tail:
         self._looks = 0
         self._glances = Glances()
         self._awake: dict[str, SourceLane] = {}
-        self._rest = Rest()
+        self._rest = Rest(mapped=filesystem.can_be_mapped(home.kind))
 
     async def run(self) -> None:
         """Look until cancelled."""
         while True:
             known = len(self.lanes)
             self.look(time.monotonic_ns())
-            await asyncio.sleep(POLL_S if len(self.lanes) <= known else SETTLE_S)
+            await (tick() if len(self.lanes) <= known else asyncio.sleep(SETTLE_S))
 
     def look(self, now_ns: int, *, discover: bool = True) -> None:
         """One look at everything."""
@@ -92,19 +93,22 @@ class Tail:
         crowded = len(self.lanes) > self._open_max
         if crowded:
             self.rouse(lambda _: True)
-        for lane in list(self._awake.values()):
+        for lane in self.awake:
             source = lane.source
             idle = now_ns - source.grew_ns > IDLE_NS
             flush = bool(flushed) and source.header.experiment in flushed
-            if not idle or flush or lane.hurry or (self._looks + source.phase) % 2:
-                self._look_at(lane, now_ns, flush=flush)
-                if idle and source.shipped:
-                    self._let_rest(lane, now_ns, crowded=crowded)
-
+            self._look_at(lane, now_ns, flush=flush)
+            if idle and source.shipped:
+                self._let_rest(lane, now_ns, crowded=crowded)
         self._shipper.lead(sum(self._ahead(lane.source) for lane in self._awake.values()), now_ns)
 
     def _ahead(self, source: Source) -> int:
         return max(source.window.cut - max(source.stored, source.oldest), 0)
+
+    @property
+    def awake(self) -> list[SourceLane]:
+        """The lanes that do not rest: of what is done again and again, those that rest have nothing to do."""
+        return list(self._awake.values())
 
     def rouse(self, wanted: Callable[[SourceLane], bool]) -> None:
         """Look properly, from the next look on, at those sources that rest and are `wanted`."""
@@ -162,7 +166,7 @@ class Tail:
     def _look_for_death(self, source: Source, now_ns: int) -> None:
         if now_ns - source.grew_ns < REST_NS or source.closed or source.death is not Death.UNPROVEN:
             return
-        if (self._looks - source.phase) % ROUNDS > 1:
+        if (self._looks - source.phase) % ROUNDS:
             return
         if source.wake().writer_gone(machine.host_name(), machine.boot_id()):
             source.poll(now_ns)  # what it wrote between the last look and its end
@@ -177,6 +181,12 @@ class Tail:
                     os.unlink(self._home.flush_request(experiment))
             return experiments
         return set()
+
+    def close(self) -> None:
+        """Close every file. Nothing is looked at any more."""
+        self._rest.close()
+        for lane in self.lanes.values():
+            lane.source.sleep()
 
     def forget(self, source: Source) -> None:
         """Stop shipping a source: it is finished, or cannot be read."""

@@ -21,10 +21,10 @@ from headrace_agent.ship import Shipper
 from headrace_agent.source import Source
 from headrace_agent.spoolfile import FileLane
 from headrace_agent.tail import Tail
+from headrace_agent.ticks import tick
 from headrace_proto.home import Home
 from headrace_proto.messages import UNNAMED, FileMark, Rewind
 
-PERIOD_S: Final = 0.1
 SAME_STAMP_NS: Final = 1_000_000_000
 FILES_AT_ONCE: Final = 16
 """Files with chunks in flight: with four chunks of 512 KiB each they share the budget of a few megabytes."""
@@ -60,7 +60,7 @@ class Uploader:
         """Work until cancelled."""
         while True:
             await self.work(time.monotonic_ns())
-            await asyncio.sleep(PERIOD_S)
+            await tick()
 
     async def work(self, now_ns: int) -> None:
         """One round: settle what the store has, look for new files, offer what is next."""

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import glob
 import os
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
 
 from headrace.service.nats_server import NatsServer
 from headrace_agent.agent import Agent
+from headrace_agent.lane import SourceLane
+from headrace_agent.pulses import AT_ONCE, Pulses
 from headrace_agent.tail import IDLE_NS, Tail
+from headrace_agent.ticks import TICK_S
 from headrace_proto.events import ChannelType, Kind, Outcome
 from headrace_proto.home import Home
 from headrace_proto.journal import PULSE_AT, PULSE_BYTES, JournalReader
@@ -44,7 +52,7 @@ async def test_sources_that_rest_are_watched_and_what_they_log_arrives(
 
 
 async def test_sources_that_rest_cost_no_proper_look(home: Home, nats_server: NatsServer, serve: Serve) -> None:
-    """Two hundred of them are looked at less than once in twenty looks each."""
+    """Two hundred of them are looked at less than once a second each."""
     async with FarEnd(nats_server.url), serve() as agent:
         writers = [new_writer(home) for _ in range(MANY)]
         for writer in writers:
@@ -52,8 +60,8 @@ async def test_sources_that_rest_cost_no_proper_look(home: Home, nats_server: Na
         await rested(agent, MANY)
         polled = _count_polls(agent.tail)
         looks = agent.tail._looks
-        await until(lambda: agent.tail._looks >= looks + 40, "forty looks")
-        assert len(polled) <= MANY * (agent.tail._looks - looks) / 20
+        await until(lambda: agent.tail._looks >= looks + 25, "two and a half seconds of looks")
+        assert len(polled) <= MANY * (agent.tail._looks - looks) * TICK_S
         for writer in writers:
             writer.close(Outcome.SUCCEEDED)
 
@@ -125,3 +133,52 @@ def test_a_pulse_changes_with_every_commit_and_at_a_new_segment(home: Home) -> N
 
 def _still(pulse: tuple[tuple[int, bytes], ...]) -> bool:
     return all(os.pread(descriptor, PULSE_BYTES, PULSE_AT) == page for descriptor, page in pulse)
+
+
+@pytest.mark.parametrize("mapped", [True, False])
+def test_of_many_pulses_only_those_that_changed_are_told(home: Home, *, mapped: bool) -> None:
+    """More than one call can name, on file systems where journals are mapped and on others."""
+    writers = [new_writer(home) for _ in range(3)]
+    readers = [JournalReader(writer.folder) for writer in writers]
+    pulses = Pulses(mapped=mapped)
+    many = [_lane(f"{nth}") for nth in range(AT_ONCE + 300)]
+    try:
+        for nth, lane in enumerate(many):
+            pulses.add(lane, readers[nth % 3].pulse())
+        assert pulses.changed() == []
+        log_points(writers[1], 1)
+        assert {lane.source.id for lane in pulses.changed()} == {lane.source.id for lane in many[1::3]}
+        for lane in many[1::3]:
+            pulses.remove(lane)
+        assert pulses.changed() == []
+        assert len(pulses) == len(pulses.lanes()) == len(many) - len(many[1::3])
+    finally:
+        pulses.close()
+        for reader, writer in zip(readers, writers, strict=True):
+            reader.close()
+            writer.close(Outcome.SUCCEEDED)
+
+
+@pytest.mark.parametrize("mapped", [True, False])
+def test_a_journal_that_is_cut_short_under_its_watch_is_told_and_harms_nobody(home: Home, *, mapped: bool) -> None:
+    """A load from such a map would be the agent's end. The journals beside it are watched as before."""
+    writers = [new_writer(home) for _ in range(3)]
+    readers = [JournalReader(writer.folder) for writer in writers]
+    pulses = Pulses(mapped=mapped)
+    lanes = [_lane(str(nth)) for nth in range(3)]
+    try:
+        for lane, reader in zip(lanes, readers, strict=True):
+            pulses.add(lane, reader.pulse())
+        (segment,) = glob.glob(os.path.join(writers[0].folder, "*.seg"))
+        os.truncate(segment, 0)
+        assert pulses.changed() == lanes[:1]
+        log_points(writers[2], 1)
+        assert pulses.changed() == [lanes[0], lanes[2]]
+    finally:
+        pulses.close()
+        for reader in readers:
+            reader.close()
+
+
+def _lane(source: str) -> SourceLane:
+    return cast("SourceLane", SimpleNamespace(source=SimpleNamespace(id=source)))
