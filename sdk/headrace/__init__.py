@@ -12,10 +12,11 @@ from __future__ import annotations
 from headrace import errors
 from headrace.api import init
 from headrace.attaching import attach
+from headrace.buffering import buffered
 from headrace.experiment import Experiment
 from headrace.project import Project
 from headrace.waiting import Receipt
 
 __version__ = "0.1.0"
 
-__all__ = ["Experiment", "Project", "Receipt", "__version__", "attach", "errors", "init"]
+__all__ = ["Experiment", "Project", "Receipt", "__version__", "attach", "buffered", "errors", "init"]

@@ -113,3 +113,10 @@ def checked_tags(given: Any) -> tuple[str, ...]:
     if isinstance(given, str) or not hasattr(given, "__iter__"):
         raise InvalidValue(f"tags must be a list of str, not {given!r:.80}: write [{given!r:.40}]")
     return tuple(dict.fromkeys(names.tag(tag) for tag in given))
+
+
+def appended_tags(tag: Any, more: Iterable[Any]) -> tuple[str, ...]:
+    """The tags of `append_tag("a")`, `append_tag("a", "b")` and `append_tag(["a", "b"])`, checked."""
+    if not isinstance(tag, str) and not hasattr(tag, "__iter__"):
+        raise InvalidValue(f"a tag must be a str, or a list of str, not {tag!r:.80}")
+    return checked_tags([*([tag] if isinstance(tag, str) else tag), *more])

@@ -10,10 +10,10 @@ import os
 import shutil
 import time
 from contextlib import suppress
-from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
 from headrace import waiting
+from headrace.placing import put_in_place
 from headrace.waiting import Receipt
 from headrace_proto.errors import CommitConflict, HeadraceError, MissingExtra, SaveError
 from headrace_proto.frame import FrameKind
@@ -139,28 +139,12 @@ class Direct:
 
     def _put(self, file: PendingFile) -> str:
         """Put one file in place; the reason why not, if what we hold is not what was logged."""
-        try:
-            self._store.put_stream(file.path, self._verified(file))
-        except _Changed as changed:
-            return str(changed)
-        except _Unwanted:
-            return ""  # the commit finds that nobody waits for it
-        return ""
+        return put_in_place(self._store, self._chain, file, lambda: self._spooled(file))
 
-    def _verified(self, file: PendingFile) -> Iterator[bytes]:
-        digest = sha256()
-        try:
-            content = open(os.path.join(self._home.spool(file.source), file.file), "rb", buffering=0)  # noqa: SIM115
-        except FileNotFoundError:
-            raise _Changed("it is no longer in the spool") from None
-        with content:
+    def _spooled(self, file: PendingFile) -> Iterator[bytes]:
+        with open(os.path.join(self._home.spool(file.source), file.file), "rb", buffering=0) as content:
             while block := content.read(MIB):
-                digest.update(block)
                 yield block
-        if digest.hexdigest() != file.sha256:
-            raise _Changed(f"its digest is {digest.hexdigest()}, not {file.sha256}: it was changed after it was logged")
-        if not self._chain.awaits(file):
-            raise _Unwanted
 
     # -- The end ---------------------------------------------------------------------------------------------------------
 
@@ -181,14 +165,6 @@ class Direct:
                 os.rename(self._home.journal(source), gone)
             shutil.rmtree(gone, ignore_errors=True)
             shutil.rmtree(self._home.spool(source), ignore_errors=True)
-
-
-class _Changed(Exception):
-    """The file in the spool is not the one that was logged."""
-
-
-class _Unwanted(Exception):
-    """Another writer finished the file, or gave its path to another one, while this one was read."""
 
 
 def _batch(source: str, first: int, found: bytes | Damage | None) -> Batch | None:

@@ -53,7 +53,7 @@ def named(what: str, given: Any, separator: str | None = None) -> dict[str, Any]
     found: dict[str, Any] = {}
     for name, value in _pairs(given, separator):
         if names.key(name, what) in found:
-            raise InvalidValue(f"the {what} {name!r} is given twice: as {found[name]!r:.40} and as {value!r:.40}")
+            raise InvalidValue(f"the {what} {name!r} is given twice: leave out one of its values")
         found[name] = value
     return found
 
@@ -134,6 +134,16 @@ def text_value(channel: str, value: Any) -> str:
             f"{channel!r}: a text channel takes a str, not {value!r:.80} of type {type(value).__name__}: log str(...) of it"
         )
     return _text(value)
+
+
+def metric_value(channel: str, value: Any) -> float:
+    """The value of a numeric channel."""
+    if not isinstance(value, str | bytes):
+        try:
+            return float(value)
+        except (TypeError, ValueError, OverflowError):
+            pass
+    raise InvalidValue(f"{channel!r}: the value {value!r:.80} of type {type(value).__name__} is not a number")
 
 
 def step_number(channel: str, step: Any) -> float | None:

@@ -24,18 +24,17 @@ from typing import Any, Final, NamedTuple
 
 import pyarrow as pa
 
-from headrace_proto import events
 from headrace_proto.errors import CommitConflict, Corrupt
-from headrace_proto.events import Kind
 from headrace_proto.ids import random_id
 from headrace_proto.limits import ASIDE_MAX, RETENTION_S
-from headrace_proto.store import compaction, layout, parts
+from headrace_proto.store import compaction, curation, layout, parts
 from headrace_proto.store.apply import Draft, FileDone, Place, Tables, apply
 from headrace_proto.store.apply.files import file_number
 from headrace_proto.store.apply.finish import archive, document_of, registers_of
 from headrace_proto.store.backend import Store, store_id
 from headrace_proto.store.claims import claim_number, claim_project
 from headrace_proto.store.commits import PART_KINDS, Commit, PartKind, PartRecord, Parts, PendingFile, Side, SourceState
+from headrace_proto.store.curation import CURATION_SOURCE, Change
 from headrace_proto.store.documents import (
     FILE_FOLDERS,
     ExperimentDocument,
@@ -48,17 +47,10 @@ from headrace_proto.store.documents import (
 from headrace_proto.store.intake import Batch
 from headrace_proto.store.publishing import DocumentFile
 from headrace_proto.store.records import DOCUMENT_FORMAT
-from headrace_proto.store.shapes import checked_fields
 from headrace_proto.store.staging import Staging
 
 __all__ = ["CURATION_SOURCE", "Batch", "Chain", "CommitResult", "FileDone"]
 
-CURATION_SOURCE: Final = "0" * 32
-"""The source of changes made to a stored experiment. One for all: its watermark lets two curators notice each other."""
-CURATION_KINDS: Final = frozenset(
-    {Kind.CREATE, Kind.PARAMETERS, Kind.PROPERTY, Kind.TAGS, Kind.FACTS, Kind.ARTIFACT, Kind.UNLINK, Kind.RESET}
-)
-"""What changes a stored experiment. Points need a journal, whose numbers for channels they use."""
 ATTEMPTS_MAX: Final = 16
 """Commits lost in a row to writers of other sources before the caller is told to come back later."""
 LISTINGS_MAX: Final = 5
@@ -88,6 +80,8 @@ class CommitResult(NamedTuple):
     document: ExperimentDocument
     pending_files: frozenset[PendingFile]
     """Every spooled file of the experiment whose bytes are still to be put in place."""
+    refused: tuple[str, ...] = ()
+    """Why events of what was given are in quarantine instead; the first of them."""
 
 
 class _Late(Exception):
@@ -252,10 +246,10 @@ class Chain:
         """
         self._load_if_old()
         sources = {batch.source for batch in batches} | {report.source for report in files_done}
-        left = self._commit_some(batches, files_done, sources, now_ns, ASIDE_MAX)
+        left, refused = self._commit_some(batches, files_done, sources, now_ns, ASIDE_MAX)
         while left:
-            left = self._commit_some(left, files_done, sources, now_ns, 0)
-        return self._result(sources)
+            left, _ = self._commit_some(left, files_done, sources, now_ns, 0)
+        return self._result(sources, refused)
 
     def _commit_some(
         self,
@@ -264,36 +258,31 @@ class Chain:
         sources: Collection[str],
         now_ns: int,
         aside_max: int,
-    ) -> list[Batch]:
-        """One commit, of what it has room for; what is left, which is nothing when all of it is stored."""
+    ) -> tuple[list[Batch], tuple[str, ...]]:
+        """One commit, of what it has room for; what is left, nothing when all of it is stored, and why anything was refused."""
         before = {source: self._state(source).position for source in sources}
         for _ in range(ATTEMPTS_MAX):
             with self._in_doubt(), suppress(_Late):
                 applied = apply(self.head, self._head.side, self.place, batches, files_done, self.read, aside_max)
                 if applied is None:
-                    return []
+                    return [], ()
                 if self._commit_draft(applied.draft, applied.tables, now_ns):
-                    return applied.left
+                    return applied.left, tuple(item.reason for item in applied.draft.quarantine)
             self.load()
             moved = sorted(source for source in sources if self.watermark(source) != before[source])
             if moved:
                 raise CommitConflict(f"another writer stored {', '.join(moved)} of {self.place.experiment} first")
         raise self._too_busy()
 
-    def curate(self, changes: Sequence[tuple[Any, ...]], *, now_ns: int) -> CommitResult:
-        """Change a stored experiment: `changes` are events, (Kind, *fields), of CURATION_KINDS.
+    def curate(self, changes: Sequence[Change], *, now_ns: int) -> CommitResult:
+        """Change a stored experiment, in one commit: `changes` are those of `curation`, at most CHANGES_MAX.
 
-        Raises `ValueError` for an event that is none, else what `commit` does.
+        Raises `ValueError` for a change that is none, else what `commit` does.
         """
-        for kind, *fields in changes:
-            if kind not in CURATION_KINDS:
-                raise ValueError(f"an event of kind {kind!r} cannot change a stored experiment")
-            checked_fields(kind, fields)
-        raw = b"".join(events.pack(kind, *fields) for kind, *fields in changes)
         for _ in range(ATTEMPTS_MAX):
-            first = self.load().watermark(CURATION_SOURCE)
+            self.load()
             with suppress(CommitConflict):
-                return self.commit([Batch(CURATION_SOURCE, first, first + len(raw), raw)], now_ns=now_ns)
+                return self.commit(curation.batches(changes, self.head, self._head.side), now_ns=now_ns)
         raise self._too_busy()
 
     def compact(self, *, now_ns: int, final: bool = False) -> bool:
@@ -463,10 +452,10 @@ class Chain:
         path = f"{self.folder}/{name}"
         return Side.decode(self.store.read(path), path)
 
-    def _result(self, sources: Collection[str]) -> CommitResult:
+    def _result(self, sources: Collection[str], refused: tuple[str, ...] = ()) -> CommitResult:
         waiting = self.head.pending.values() if self.head else ()
         watermarks = {source: self.watermark(source) for source in sources}
-        return CommitResult(self.number, watermarks, self.document, frozenset(waiting))
+        return CommitResult(self.number, watermarks, self.document, frozenset(waiting), refused)
 
     def _too_busy(self) -> CommitConflict:
         return CommitConflict(f"other writers of {self.place.experiment} were first {ATTEMPTS_MAX} times in a row")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from headrace.definition import checked_tags
+from headrace.definition import appended_tags
 from headrace.live.handle import Handle, reported
 from headrace.values import named, parameters, property_text
 from headrace_proto import names
@@ -106,7 +106,7 @@ class Facts(Handle):
     @reported
     def append_tag(self, tag: str | Iterable[str], *tags: str) -> None:
         """Add tags: `append_tag("a")`, `append_tag("a", "b")` or `append_tag(["a", "b"])`, of letters, digits and '-'."""
-        added = checked_tags(([tag] if isinstance(tag, str) else [*tag]) + list(tags))
+        added = appended_tags(tag, tags)
         self._event(Kind.TAGS, list(added), [])
         for one in added:
             self._known.tags[one] = None

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from difflib import get_close_matches
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from headrace.editing import Edits
 from headrace.reading import downloads, hardware, series
 from headrace.reading.criteria import running_time
-from headrace.reading.snapshot import Snapshot
 from headrace_proto.errors import ArtifactNotFound, ChannelNotFound
 from headrace_proto.store.catalog import CAPTURED_CHANNELS, SYSTEM_CHANNELS, row_of
 from headrace_proto.store.commits import PART_KINDS
@@ -41,8 +40,8 @@ class Channel(NamedTuple):
     time: datetime | None
 
 
-class StoredExperiment:
-    """One experiment of a store, for reading.
+class StoredExperiment(Edits):
+    """One experiment of a store: for reading, and for changing what is stored (`headrace.editing`: each call is a commit).
 
     Attributes (`state`, `params`, `metrics`, ...) tell what was last seen: by the list that this came from, by the last method
     called, or by `refresh()`. Methods look at the newest commit first.
@@ -51,15 +50,13 @@ class StoredExperiment:
     def __init__(
         self, store: Store, project: str, internal_id: str, *, row: CatalogRow | Callable[[], CatalogRow] | None = None
     ) -> None:
-        self.store: Final = store
-        self.project: Final = project
-        self.internal_id: Final = internal_id
+        super().__init__(store, project, internal_id)
         self._row = row  # in a long list they are made when they are asked for
         if row is None:
             self.refresh()
 
     def __repr__(self) -> str:
-        return f"StoredExperiment({self.id or self.internal_id!r}, {self.name!r}, {self.state})"
+        return f"Experiment({self.id or self.internal_id})"
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, StoredExperiment):
@@ -68,10 +65,6 @@ class StoredExperiment:
 
     def __hash__(self) -> int:
         return hash((self.store.url, self.project, self.internal_id))
-
-    @cached_property
-    def _snapshot(self) -> Snapshot:
-        return Snapshot(self.store, self.project, self.internal_id)
 
     def refresh(self) -> None:
         """Look at the newest commit. Raises `ExperimentNotFound` if there is none."""

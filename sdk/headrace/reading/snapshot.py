@@ -44,6 +44,11 @@ class Snapshot:
         """The commit last seen; the newest, if none was looked for yet."""
         return self._commit or self.newest()
 
+    def saw(self, commit: Commit) -> None:
+        """Somebody else has read or made this commit: it is the one last seen, unless a newer one was."""
+        if self._commit is None or self._commit.number < commit.number:
+            self._commit = commit
+
     def newest(self) -> Commit:
         """Look for the newest commit: one listing, and one read if there is a newer one."""
         for _ in range(RELOADS_MAX):

@@ -277,10 +277,16 @@ def test_curation_is_the_same_events_in_one_commit(files: Store) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [(Kind.TEXT, 0, None, NOW_NS, "x"), (Kind.CLOSED, NOW_NS, "failed", None), (Kind.TAGS, NOW_NS)]
+    "change",
+    [
+        (Kind.TEXT, 0, None, NOW_NS, "x"),
+        (Kind.TEXT, "notes", None, NOW_NS, 3),
+        (Kind.CLOSED, NOW_NS, "failed", None),
+        (Kind.TAGS, NOW_NS),
+    ],
 )
 def test_curation_takes_only_what_changes_documents(files: Store, change: tuple[Any, ...]) -> None:
-    """Points, lifecycles and malformed events are the caller's mistake, and change nothing."""
+    """Lifecycles, channels without a name and malformed events are the caller's mistake, and change nothing."""
     with pytest.raises(ValueError):
         chain_of(files).curate([change], now_ns=NOW_NS)
     assert chain_of(files).number == 0

@@ -49,7 +49,7 @@ def test_facts(files: Store) -> None:
     assert (properties["id"], properties["running_time"], properties["hostname"]) == ("DIG-1", 12.5, "node-1")
     assert properties["size"] == properties["storage_size"] + properties["channels_size"]
     assert experiment.url == f"{files.url}/{PROJECT}/experiments/{stored.id}"
-    assert repr(experiment) == "StoredExperiment('DIG-1', 'mlp', succeeded)"
+    assert repr(experiment) == str(experiment) == "Experiment(DIG-1)"
 
 
 def test_there_is_no_such_experiment(files: Store) -> None:
