@@ -294,7 +294,13 @@ def opened(store: Store, path: str) -> Iterator[OpenPart]:
 
 def read(store: Store, kind: PartKind, paths: Iterable[str], channels: Collection[str] | None = None) -> pa.Table:
     """The points of some channels (all, if None) in parts, given oldest first; sorted as a part is."""
-    tables = [table for path in paths for table in _read_part(store, kind, path, channels)]
+    tables: list[pa.Table] = []
+    for path in paths:
+        with opened(store, path) as part:
+            if channels is None:
+                tables.append(part.read(SCHEMAS[kind]))
+            else:
+                tables += [table for _, table in _slices(part, SCHEMAS[kind], channels)]
     joined = pa.concat_tables([SCHEMAS[kind].empty_table(), *tables]).unify_dictionaries()
     if len(tables) < 2:
         return joined
@@ -311,31 +317,40 @@ def files(store: Store, paths: Iterable[str]) -> set[str]:
     return found
 
 
-def _read_part(store: Store, kind: PartKind, path: str, channels: Collection[str] | None) -> list[pa.Table]:
-    with opened(store, path) as part:
-        if channels is None:
-            return [part.read(SCHEMAS[kind])]
-        ranges = _wanted_ranges(part.channels, channels)
-        found = []
-        first = 0
-        for group, rows in enumerate(part.group_rows):
-            end = first + rows
-            mine = [(max(a, first), min(b, end)) for a, b in ranges if a < end and first < b]
-            if mine:
-                table = part.read_group(group, SCHEMAS[kind])
-                found += [table.slice(a - first, b - a) for a, b in mine]
-            first = end
-        return found
+def series(store: Store, kind: PartKind, paths: Iterable[str], channels: Collection[str]) -> dict[str, pa.Table]:
+    """The points of each of some channels in parts, given oldest first, in order; without the column that names the channel.
+
+    A channel of one part is in order, and one that several parts continue mostly is: no row is looked at for its channel.
+    """
+    schema = SCHEMAS[kind].remove(SCHEMAS[kind].get_field_index("channel"))
+    found: dict[str, list[pa.Table]] = {name: [schema.empty_table()] for name in channels}
+    for path in paths:
+        with opened(store, path) as part:
+            for name, table in _slices(part, schema, channels):
+                found[name].append(table)
+    return {name: _in_order(pa.concat_tables(tables)) for name, tables in found.items()}
 
 
-def _wanted_ranges(rows: ChannelRows, channels: Collection[str]) -> list[tuple[int, int]]:
-    ranges = []
-    first = 0
-    for name, count in rows:
+def _in_order(table: pa.Table) -> pa.Table:
+    order = series_order(np.zeros(table.num_rows, np.uint8), table["step"].to_numpy(), times_us(table))
+    return table if order is None else table.take(order)
+
+
+def _slices(part: OpenPart, schema: pa.Schema, channels: Collection[str]) -> Iterator[tuple[str, pa.Table]]:
+    """The rows of some channels, each channel's in order, of the row groups that have any of them."""
+    first, ranges = 0, []
+    for name, count in part.channels:
         if name in channels:
-            ranges.append((first, first + count))
+            ranges.append((name, first, first + count))
         first += count
-    return ranges
+    first = 0
+    for group, rows in enumerate(part.group_rows):
+        end = first + rows
+        mine = [(name, max(a, first), min(b, end)) for name, a, b in ranges if a < end and first < b]
+        if mine:
+            table = part.read_group(group, schema)
+            yield from ((name, table.slice(a - first, b - a)) for name, a, b in mine)
+        first = end
 
 
 def _channel_ranks(table: pa.Table) -> NDArray[np.int32]:
