@@ -19,7 +19,7 @@ import os
 import re
 import shutil
 from collections.abc import Set as AbstractSet
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import Final
 
 from headrace_agent.marks import MARK_NAME
@@ -119,23 +119,13 @@ def _is_empty(folder: str) -> bool:
 
 def _is_nobodys(folder: str) -> bool:
     """Whether the writer of a journal, which may not have come to its first segment, is gone. One of another host may live."""
-    try:
-        reader = JournalReader(folder)
-    except HeadraceError:  # it has no segment, or nothing that can be read
-        reader = None
-    except OSError:
-        return False
-    if reader is None:
-        if os.path.exists(os.path.join(folder, UNLOCKED_NAME)):
-            return False
-        with suppress(OSError):
-            return lock.holder(os.path.join(folder, LOCK_NAME)) is None
-        return False
-    try:
-        header = reader.header
-        here = machine.boot_id() == header.boot_id
-        return reader.has_let_go() if here else machine.host_name() == header.host
-    except OSError:
-        return False
-    finally:
-        reader.close()
+    with suppress(OSError):  # in doubt it lives
+        try:
+            reader = JournalReader(folder)
+        except HeadraceError:  # it has no segment, or nothing that can be read
+            unlocked = os.path.exists(os.path.join(folder, UNLOCKED_NAME))
+            return not unlocked and lock.holder(os.path.join(folder, LOCK_NAME)) is None
+        with closing(reader):
+            here = machine.boot_id() == reader.header.boot_id
+            return reader.has_let_go() if here else machine.host_name() == reader.header.host
+    return False

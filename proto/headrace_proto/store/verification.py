@@ -14,8 +14,9 @@ from headrace_proto.errors import Corrupt, ExperimentNotFound
 from headrace_proto.store.backend import Store
 from headrace_proto.store.chain import CURATION_SOURCE, Chain
 from headrace_proto.store.commits import PART_KINDS, Commit, PendingFile
-from headrace_proto.store.digests import ChannelDigest, channel_digests, experiment_digest, file_digest
+from headrace_proto.store.digests import ChannelDigest, channel_digests, experiment_digest
 from headrace_proto.store.documents import FILE_FOLDERS, FileGroup, FileRecord, LostRange, SourceRecord, file_place
+from headrace_proto.store.presence import file_fault, part_fault
 
 RELOADS_MAX: Final = 3
 """Times that a verification begins again because compaction replaced a part under it."""
@@ -167,10 +168,9 @@ class _Look:
         for kind in PART_KINDS:
             for part in self._head.parts.of(kind):
                 size += part.bytes
-                found = self._store.size(f"{self._chain.folder}/{part.path}")
-                if found != part.bytes:
-                    is_ = "is missing" if found is None else f"has {found} bytes instead of {part.bytes}"
-                    self._lack(f"the part {part.path} ({part.rows} points) {is_}")
+                fault = part_fault(self._store, f"{self._chain.folder}/{part.path}", part)
+                if fault:
+                    self._lack(f"the part {part.path} ({part.rows} points) {fault}")
         return size
 
     def _channels(self) -> list[ChannelDigest]:
@@ -200,19 +200,13 @@ class _Look:
             for path, record in self._files[group].items():
                 size += record.size
                 if record.state == "stored":
-                    self._file(path, record, f"{self._chain.folder}/{file_place(group, path, record)}")
+                    place = f"{self._chain.folder}/{file_place(group, path, record)}"
+                    fault = file_fault(self._store, place, record, read=self._read)
+                    if fault:
+                        self._lack(f"the file {path!r} {fault}")
                 elif record.state == "changed":
                     self._problems.append(f"{path!r} was changed while it was read: its bytes are not here")
         return size
-
-    def _file(self, path: str, record: FileRecord, place: str) -> None:
-        found = self._store.size(place)
-        if found != record.size:
-            self._lack(
-                f"the file {path!r} {'is missing' if found is None else f'has {found} bytes, not {record.size}'}"
-            )
-        elif self._read and (digest := file_digest(self._store, place)) != record.sha256:
-            self._lack(f"the file {path!r} has the digest {digest}, not {record.sha256}")
 
     def _lack(self, what: str) -> None:
         self._missing = True

@@ -92,7 +92,7 @@ def _flipped(data: bytes) -> bytes:
         (lambda s: s.delete([_part(s, "text")]), "1 points are gone, of log"),
         (lambda s: s.delete([f"{FOLDER}/artifacts/3.txt"]), "it is missing"),
         (lambda s: s.put(f"{FOLDER}/artifacts/3.txt", b"33"), "it has 2 bytes, not 1"),
-        (lambda s: s.put(f"{FOLDER}/artifacts/3.txt", b"4"), "its digest is"),
+        (lambda s: s.put(f"{FOLDER}/artifacts/3.txt", b"4"), "it has the digest"),
         (lambda s: s.delete([f"{FOLDER}/images/img/{s.names(f'{FOLDER}/images/img')[0]}"]), "a point names it"),
         (lambda s: s.put(f"{COMMITS}/{layout.digits(5)}.json", b"{"), "is no document"),
         (lambda s: s.put(f"{COMMITS}/{layout.digits(3)}.json", b"{"), "is no document"),

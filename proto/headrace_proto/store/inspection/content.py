@@ -13,9 +13,9 @@ from headrace_proto.errors import Corrupt, FormatUnknown
 from headrace_proto.store import layout, parts
 from headrace_proto.store.chain import Chain
 from headrace_proto.store.commits import PART_KINDS, Commit, PartKind, PartRecord
-from headrace_proto.store.digests import file_digest
 from headrace_proto.store.documents import FILE_FOLDERS, FileGroup, FileRecord, file_place
 from headrace_proto.store.inspection.findings import Depth, Finding, error, note, warning
+from headrace_proto.store.presence import file_fault, part_fault
 
 _RESTORE: Final = "restore it from a copy of the store; its events are gone from the journals, and nothing is made up"
 _SHOWN: Final = 5
@@ -54,11 +54,9 @@ class Content:
     def _part(self, kind: PartKind, part: PartRecord) -> str:
         """What is wrong with a part; "" if nothing is."""
         path = f"{self._chain.folder}/{part.path}"
-        size = self._store.size(path)
-        if size is None:
-            return "it is missing"
-        if size != part.bytes:
-            return f"it has {size} bytes, not {part.bytes}"
+        fault = part_fault(self._store, path, part)
+        if fault:
+            return f"it {fault}"
         if self._depth is Depth.FAST:
             return ""
         try:
@@ -103,15 +101,10 @@ class Content:
                 )
             if record.state != "stored":
                 continue
-            size = self._store.size(place)
-            says = ""
-            if size != record.size:
-                says = "it is missing" if size is None else f"it has {size} bytes, not {record.size}"
-            elif self._depth is Depth.DIGESTS and (digest := file_digest(self._store, place)) != record.sha256:
-                says = f"its digest is {digest}, not {record.sha256}"
-            if says:
+            fault = file_fault(self._store, place, record, read=self._depth is Depth.DIGESTS)
+            if fault:
                 self.missing = True
-                yield error(place, says, "restore it from a copy of the store")
+                yield error(place, f"it {fault}", "restore it from a copy of the store")
 
     def _files_of_rows(self) -> Iterator[Finding]:
         """Long texts and images. Presence only: rows of images have their digests, and `verify` reads them."""
