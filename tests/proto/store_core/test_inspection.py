@@ -16,7 +16,7 @@ from headrace_proto.store.chain import FileDone
 from headrace_proto.store.documents import us_of
 from headrace_proto.store.inspection import Depth, Finding, Options, Severity, inspect
 from headrace_proto.store.inspection.findings import FRESH_S
-from tests.proto.store_base.faults import FaultyStore
+from tests.proto.store_base.faults import Call, FaultyStore
 from tests.proto.store_core.script import (
     EXPERIMENT,
     NOW_NS,
@@ -234,6 +234,23 @@ def test_a_part_that_is_merged_meanwhile_is_no_damage(sound: Store) -> None:
             return super().size(path)
 
     assert not [told for told in _errors(Merging(sound)) if "part" in told]
+
+
+def test_commits_that_are_made_meanwhile_are_no_damage(files: Store) -> None:
+    """A run that goes on while it is looked at shows a newer commit in its document than was there at the first look."""
+    chain, a = chain_of(files), Source().create()
+    chain.commit([a.point("x", 0, 0.5).batch()], now_ns=NOW_NS)
+    append_rows(files, PROJECT, [row_of(chain.head)])  # type: ignore[arg-type]
+    made: list[int] = []
+
+    def commit_meanwhile(call: Call) -> None:
+        if call.path.endswith("/experiment.json") and len(made) < 5:
+            made.append(call.number)
+            chain.commit([a.point("x", len(made), 0.5).batch()], now_ns=LATER_NS)
+
+    assert _errors(FaultyStore(files, plan=commit_meanwhile)) == []
+    assert made
+    assert _errors(files) == []
 
 
 @pytest.mark.parametrize("seed", range(12))

@@ -53,13 +53,16 @@ def inspect_experiment(
         if not (content and content.missing) or look == LOOKS_MAX - 1 or chain.load().number == number:
             break
     head = chain.head
-    fresh = head is not None and options.now_ns - us_of(head.written_at) * 1000 < FRESH_S * 1e9
     if head and not head.blank:
-        findings += _document(chain, head, options, fresh=fresh)
+        findings += _document(chain, head, options)
         findings += _claim(store, project, head)
     findings += _leftovers(chain, options)
     row = row_of(head) if head and not head.blank else None
-    return Inspected(experiment, tuple(findings), row, fresh)
+    return Inspected(experiment, tuple(findings), row, head is not None and _is_fresh(head, options))
+
+
+def _is_fresh(head: Commit, options: Options) -> bool:
+    return options.now_ns - us_of(head.written_at) * 1000 < FRESH_S * 1e9
 
 
 class _Fault(NamedTuple):
@@ -70,13 +73,20 @@ class _Fault(NamedTuple):
     """Whether it only lags."""
 
 
-def _document(chain: Chain, head: Commit, options: Options, *, fresh: bool) -> Iterator[Finding]:
+def _document(chain: Chain, head: Commit, options: Options) -> Iterator[Finding]:
     """`experiment.json` shows the newest commit: at the end of a run at once; while it runs, in a remote store, later."""
     path = layout.document_file(*chain.place)
     remedy = "headrace fsck --repair writes it from the newest commit"
-    fault = _fault(chain.store, path, head)
-    if fault is None or (fault.behind and fresh):
-        return
+    for _ in range(LOOKS_MAX):
+        fault = _fault(chain.store, path, head)
+        if fault is None or (fault.behind and _is_fresh(head, options)):
+            return
+        newest = chain.load().head or head
+        if fault.behind or newest.number == head.number:
+            break
+        head = newest  # a commit was made since the look at the head, and the document is of that
+    else:
+        return  # its writer is faster than we look
     running = fault.behind and head.document.state == "running"
     finding = (warning if running else error)(path, fault.says, remedy)
     if options.repair:
