@@ -8,8 +8,11 @@ _last_ns = 0
 
 
 def stamp_ns() -> int:
-    """Now, or just after the stamp before when the clock was set back since. (Two threads may get the same: their places in the
-    journal then decide.)"""
+    """Now, or just after the stamp before when the clock was set back since.
+
+    Without a lock, because a signal handler may log: two threads at once may get the same, and then their places in the journal
+    decide; or, while the clock is behind, one may get an older one than the other just got.
+    """
     global _last_ns
     _last_ns = max(time_ns(), _last_ns + 1)
     return _last_ns

@@ -2,7 +2,8 @@
 
 What it puts right (`Options.repair`) is what can be written from the commits, which are the truth: rows of the catalog,
 `experiment.json`, FORMAT.md; and it removes old leftovers. It invents nothing: a part or file that is missing stays an error. All
-of it is safe while collectors, mergers and sweepers work, and everything it removes, it removes by their rules.
+of it is safe while collectors, mergers and sweepers work. What it removes of an experiment, it removes by a sweeper's rules; files
+without a name after RETENTION_S; and a catalog file that cannot be read, whose rows it writes anew, at once.
 
 Memory: one experiment a thread, two of its commits at a time, one block of a part; and an entry an experiment of the project for
 its catalog.
