@@ -3,7 +3,8 @@
 A proper look costs 10 us of Python, so that a thousand idle sources took a tenth of a core. Of a resting source only its pulse is
 compared, the few bytes that every commit changes: see `pulses`.
 
-A source is looked at properly every so many looks all the same: whether its writer lives is not written in its journal.
+A source is looked at properly every so many looks all the same, and more often where the kernel will not say that its process has
+ended (`exits`): whether its writer lives is not written in its journal.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class Rest:
             return
         self._pulses.add(lane, source.reader.pulse())
         lately, long = self._rounds
-        rests_long = now_ns - source.grew_ns > LONG_NS
+        rests_long = now_ns - source.grew_ns > LONG_NS and source.exit_is_heard
         (lately if rests_long else long).remove(lane)
         (long if rests_long else lately).add(lane)
 

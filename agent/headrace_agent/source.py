@@ -72,6 +72,8 @@ class Source:
         self.death = Death.UNPROVEN
         request = abort.asked(reader.folder)
         self.aborted = str(request) if request else ""  # why its end, be it a death, was asked for
+        self.exited = False  # its process has ended, as the kernel says
+        self.exit_is_heard = False  # the kernel will say so
         self.flush_to: int | None = None
         self.curiosity = Patience(now_ns / 1e9, CURIOSITY_S, PATIENCE_S)
         self.patience = Patience(now_ns / 1e9)

@@ -16,6 +16,7 @@ from contextlib import suppress
 from typing import Final
 
 from headrace_agent.discovery import Discovery
+from headrace_agent.exits import Exits
 from headrace_agent.glances import Glances
 from headrace_agent.lane import SourceLane
 from headrace_agent.rest import ROUNDS, Rest
@@ -32,8 +33,8 @@ SETTLE_S: Final = 0.002
 IDLE_NS: Final = 1_000_000_000
 """A source that has rested this long is watched only."""
 REST_NS: Final = 2_000_000_000
-FILES_A_SOURCE: Final = 4
-"""The segment being written, the one made ahead of it, and one to catch up with; at rest the maps of the first two."""
+FILES_A_SOURCE: Final = 5
+"""The segment being written, the one made ahead of it, and one to catch up with; at rest the maps of the first two; its process."""
 FILES_SPARE: Final = 256
 log = logging.getLogger(__name__)
 
@@ -67,6 +68,7 @@ class Tail:
         self._glances = Glances()
         self._awake: dict[str, SourceLane] = {}
         self._rest = Rest(mapped=filesystem.can_be_mapped(home.kind))
+        self._exits = Exits(self._open_max)
 
     async def run(self) -> None:
         """Look until cancelled."""
@@ -84,6 +86,8 @@ class Tail:
         flushed = self._take_flush_requests()
         if flushed:
             self.rouse(lambda lane: lane.source.header.experiment in flushed)
+        for source in self._exits.ended():
+            self._rouse(self.lanes[source.id])
         for lane in self._rest.stirred(self._looks):
             self._look_at(lane, now_ns, flush=False)
             if lane.source.grew_ns == now_ns:
@@ -132,6 +136,7 @@ class Tail:
 
     def _add(self, lane: SourceLane) -> None:
         self.lanes[lane.source.id] = self._awake[lane.source.id] = lane
+        self._exits.watch(lane.source)
         self._shipper.add(lane)
 
     def _look_at(self, lane: SourceLane, now_ns: int, *, flush: bool) -> None:
@@ -164,11 +169,12 @@ class Tail:
             source.obstacle = obstacle
 
     def _look_for_death(self, source: Source, now_ns: int) -> None:
-        if now_ns - source.grew_ns < REST_NS or source.closed or source.death is not Death.UNPROVEN:
+        if source.closed or source.death is not Death.UNPROVEN:
             return
-        if (self._looks - source.phase) % ROUNDS:
+        rested = now_ns - source.grew_ns >= REST_NS and not (self._looks - source.phase) % ROUNDS
+        if not rested and not source.exited:
             return
-        if source.wake().writer_gone(machine.host_name(), machine.boot_id()):
+        if source.wake().writer_gone(machine.host_name(), machine.boot_id(), exited=source.exited):
             source.poll(now_ns)  # what it wrote between the last look and its end
             source.death = Death.PROVEN
 
@@ -185,6 +191,7 @@ class Tail:
     def close(self) -> None:
         """Close every file. Nothing is looked at any more."""
         self._rest.close()
+        self._exits.close()
         for lane in self.lanes.values():
             lane.source.sleep()
 
@@ -196,4 +203,5 @@ class Tail:
             self._rest.remove(lane)
             self._shipper.remove(lane)
         self._glances.forget(source.id)
+        self._exits.forget(source)
         source.sleep()

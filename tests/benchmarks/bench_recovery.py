@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from headrace.service.cancelling import stay_cancelled
 from headrace.service.nats_server import NatsServer
+from headrace_agent.rest import LONG_NS
 from headrace_collector.leases import Owner
 from headrace_proto import messages, subjects
 from headrace_proto.messages import Mark
@@ -22,7 +23,7 @@ from tests.benchmarks.rows import Row
 from tests.collector.frames import PROJECT, SITE, Source
 from tests.collector.harness import Broker
 from tests.faults.cluster import WAIT_S, Cluster, within
-from tests.path.stack import Stack, Trainer
+from tests.path.stack import Stack, Trainer, document, experiments
 
 EXPERIMENTS: Final = 1_000
 FRAMES_PER_S: Final = 100
@@ -40,7 +41,7 @@ async def _run() -> list[Row]:
     with tempfile.TemporaryDirectory(prefix="headrace-bench-") as folder, NatsServer(Path(folder) / "nats") as server:
         async with Broker.connected(server.url) as broker:
             rows = [*await _recovery(broker, server.url, folder), *await _sharing(broker, server.url, folder)]
-    return [*rows, *await asyncio.to_thread(_elections)]
+    return [*rows, *await asyncio.to_thread(_elections), *await asyncio.to_thread(_deaths)]
 
 
 # -- One collector, many experiments -----------------------------------------------------------------------------------
@@ -237,3 +238,35 @@ def running(url: str, folder: str) -> Iterator[subprocess.Popen[bytes]]:
     finally:
         child.kill()
         child.wait()
+
+
+# -- Trainers that are killed ------------------------------------------------------------------------------------------
+
+
+def _deaths() -> list[Row]:
+    """From SIGKILL to the commit that says *failed*, of trainers that logged all the time and of those that had long rested."""
+    with tempfile.TemporaryDirectory(prefix="headrace-bench-") as folder, Stack(Path(folder)) as stack:
+        stack.start()
+        busy = [stack.start_trainer(seed, pace_s=0.01) for seed in range(KILLS)]
+        resting = [stack.start_trainer(KILLS + seed, pace_s=3600.0) for seed in range(KILLS)]
+        for trainer in (*busy, *resting):
+            stack.wait_stored(trainer, 1)
+        time.sleep(LONG_NS / 1e9 + 2.0)
+        failed = [[_failed_after(stack, trainer) for trainer in trainers] for trainers in (busy, resting)]
+    return [
+        Row("a trainer killed with SIGKILL while it logs is *failed* in the store", max(failed[0]), "s", at_most=5),
+        Row("  one that has not logged for long", max(failed[1]), "s", at_most=5),
+    ]
+
+
+def _failed_after(stack: Stack, trainer: Trainer) -> float:
+    trainer.kill()
+    began_s = time.perf_counter()
+    while time.perf_counter() - began_s < WAIT_S:
+        for experiment in experiments(stack.store):
+            with contextlib.suppress(FileNotFoundError, ValueError):
+                facts = document(stack.store, experiment)
+                if facts["name"] == str(trainer.seed) and facts["state"] == "failed":
+                    return time.perf_counter() - began_s
+        time.sleep(0.005)
+    raise AssertionError(f"trainer {trainer.seed} was killed, and its experiment is not failed")

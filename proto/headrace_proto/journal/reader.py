@@ -176,17 +176,18 @@ class JournalReader:
         self._ahead.refresh()
         return self._ahead if self._ahead.in_use else None
 
-    def writer_gone(self, host: str, boot_id: str) -> bool:
+    def writer_gone(self, host: str, boot_id: str, *, exited: bool = False) -> bool:
         """Whether the writer is proven to be gone, on this `host` in this boot: then nothing follows `end`.
 
         Proven: its lock is free in its own boot (another container of the machine has another host name, but the same boot; where
-        there are no locks, its process is gone), or
-        its machine has booted since, and the journal has rested for PATIENCE_NS. A journal of another host proves nothing,
-        because its writer may be alive there, until a person declares it dead. Nor does one with an `obstacle`: something
-        follows `end`.
+        there are no locks, its process is gone), or its machine has booted since; and the journal has rested for PATIENCE_NS, or
+        its process is known to have `exited`. A journal of another host proves nothing, because its writer may be alive there,
+        until a person declares it dead. Nor does one with an `obstacle`: something follows `end`.
         """
         header = self.header
-        if self.obstacle or self._changed_ns is None or self._now_ns - self._changed_ns < PATIENCE_NS:
+        if self.obstacle or self._changed_ns is None:
+            return False
+        if not exited and self._now_ns - self._changed_ns < PATIENCE_NS:
             return False
         if header.boot_id == boot_id:
             return not self._is_own() and self.has_let_go()

@@ -1,0 +1,132 @@
+"""Deaths: that a trainer is gone is known as soon as the kernel knows, or at the latest when its lock is next asked for."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from headrace.service.nats_server import NatsServer
+from headrace_agent import tail as tailing
+from headrace_agent.exits import Exits
+from headrace_agent.source import Death
+from headrace_proto.home import Home
+from tests.agent.conftest import Serve
+from tests.agent.far_end import FarEnd
+from tests.agent.test_abort import OTHER_NAMESPACE, Writer
+from tests.waiting import until, wait_until
+
+NEVER_NS = 10**18
+
+
+@pytest.fixture
+def write(home: Home) -> Iterator[Callable[..., Writer]]:
+    """Starts processes that have a journal; all are killed at the end."""
+    started: list[Writer] = []
+
+    def start(**given: Any) -> Writer:
+        started.append(Writer(home, **given))
+        return started[-1]
+
+    yield start
+    for writer in started:
+        writer.process.kill()
+        writer.process.communicate()
+
+
+Write = Callable[..., Writer]
+
+
+async def test_a_death_is_heard_of_without_asking(
+    nats_server: NatsServer, serve: Serve, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even if no source were ever asked whether its writer lives: the kernel says so, and all that it wrote is there before."""
+    monkeypatch.setattr(tailing, "REST_NS", NEVER_NS)
+    async with FarEnd(nats_server.url) as far, serve() as agent:
+        writer, other = write(), write()
+        await until(lambda: len(agent.tail.lanes) == 2, "both are found")
+        end = agent.tail.lanes[writer.source].source
+        writer.process.kill()
+        await until(lambda: writer.source in far.dead, "the death is told")
+        assert far.watermark(writer.source) == end.end > 0
+        assert agent.tail.lanes[other.source].source.death is Death.UNPROVEN
+        os.kill(other.process.pid, signal.SIGTERM)
+        await until(lambda: other.source in far.dead, "the other's is told, too")
+
+
+async def test_a_process_that_nobody_hears_of_is_asked_for(nats_server: NatsServer, serve: Serve, write: Write) -> None:
+    """In another pid namespace only the lock tells; such a source never rests for so long that it would be late."""
+    async with FarEnd(nats_server.url) as far, serve() as agent:
+        writer = write(before=OTHER_NAMESPACE)
+        await until(lambda: writer.source in agent.tail.lanes, "it is found")
+        source = agent.tail.lanes[writer.source].source
+        assert not source.exit_is_heard
+        writer.process.kill()
+        writer.process.wait()
+        await until(lambda: writer.source in far.dead, "the death is told")
+
+
+async def test_a_process_that_had_died_before_the_agent_began_is_known_at_once(
+    nats_server: NatsServer, serve: Serve, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is no exit to hear of any more, and none to wait for."""
+    monkeypatch.setattr(tailing, "REST_NS", NEVER_NS)
+    writer = write()
+    writer.process.kill()
+    writer.process.wait()
+    async with FarEnd(nats_server.url) as far, serve():
+        await until(lambda: writer.source in far.dead, "the death is told")
+
+
+async def test_a_process_that_has_let_go_of_its_journal_and_lives_is_no_death(
+    nats_server: NatsServer, serve: Serve, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its descriptors were closed for it, and its lock went with them: it has the journal mapped, and may log."""
+    async with FarEnd(nats_server.url) as far, serve() as agent:
+        writer = write(after="os.closerange(3, 256)")
+        await until(lambda: writer.source in agent.tail.lanes, "it is found")
+        source = agent.tail.lanes[writer.source].source
+        source.exited = True  # as a pid that was made up would have it
+        looks = agent.tail._looks
+        await until(lambda: agent.tail._looks > looks + 10, "ten looks")
+        assert source.death is Death.UNPROVEN
+        assert writer.source not in far.dead
+
+
+def test_sources_of_one_process_share_a_descriptor_and_leave_none(home: Home, write: Write, serve: Serve) -> None:
+    """One a process, freed with its last source, with its end, and with the agent."""
+    from headrace_agent.budget import Budget
+    from headrace_agent.source import Source
+    from headrace_proto.journal import JournalReader
+
+    second = "other = JournalWriter(home, 'tests/agent', experiment, SourceFacts(rank=0))"
+    writers = write(after=second), write(), write()
+    readers = [JournalReader(home.journal(name)) for name in os.listdir(home.journals)]
+    sources = [Source(reader, Budget(1), None, time.monotonic_ns()) for reader in readers]
+    before = len(os.listdir("/proc/self/fd"))
+    exits = Exits(2)
+    for source in sorted(sources, key=lambda one: one.header.created_ns):
+        exits.watch(source)
+    assert len(exits) == 2, "two processes, and no room for a third"
+    assert sum(source.exit_is_heard for source in sources) == 3
+    two = [source for source in sources if source.header.pid == writers[0].process.pid]
+    assert len(two) == 2
+    exits.forget(two[0])
+    exits.forget(two[0])
+    assert len(exits) == 2
+    exits.forget(two[1])
+    assert len(exits) == 1
+    writers[1].process.kill()
+    [ended] = wait_until(exits.ended, "an end is heard")
+    assert ended.header.pid == writers[1].process.pid
+    assert (ended.exited, len(exits), exits.ended()) == (True, 0, [])
+    exits.watch(next(source for source in sources if source.header.pid == writers[2].process.pid))
+    assert len(exits) == 1
+    exits.close()
+    assert len(os.listdir("/proc/self/fd")) == before
+    for reader in readers:
+        reader.close()
