@@ -15,7 +15,7 @@ from headrace_agent.marks import MARK_NAME, StoreBinding, read_mark, supersedes,
 from headrace_agent.report import Reporter
 from headrace_proto.events import Outcome
 from headrace_proto.home import GONE, Home
-from headrace_proto.journal import machine
+from headrace_proto.journal import JournalWriter, machine
 from headrace_proto.journal.layout import DEATH_NAME
 from headrace_proto.messages import Mark
 from headrace_proto.status import SourceStatus, Status, read_status, write_status
@@ -32,12 +32,18 @@ def segments(home: Home, source: str) -> list[str]:
     return sorted(name for name in os.listdir(home.journal(source)) if name.endswith(".seg"))
 
 
+async def shipped(far: FarEnd, home: Home, count: int = 1000) -> JournalWriter:
+    """A writer whose points have all arrived."""
+    writer = new_writer(home)
+    log_points(writer, count)
+    await far.has_all(writer)
+    return writer
+
+
 async def test_only_the_stores_word_frees_a_segment(home: Home, nats_server: NatsServer, serve: Serve) -> None:
     """What the stream acknowledged stays; what a mark covers goes, whole segments of it, after the mark is on the disk."""
     async with FarEnd(nats_server.url, answering=False) as far, serve() as agent:
-        writer = new_writer(home)
-        log_points(writer, SEGMENTS)
-        await far.has_all(writer)
+        writer = await shipped(far, home, SEGMENTS)
         await agent.retention.work(0)
         assert segments(home, writer.source)[0] == "000000.seg"
         assert not os.path.exists(os.path.join(writer.folder, MARK_NAME))
@@ -57,9 +63,7 @@ async def test_marks_count_by_commit_and_only_of_the_store_of_this_home(
 ) -> None:
     """An older answer that comes late, and another store's answer, change nothing; the latter raises an alarm."""
     async with FarEnd(nats_server.url, answering=False) as far, serve() as agent:
-        writer = new_writer(home)
-        log_points(writer, 1000)
-        await far.has_all(writer)
+        writer = await shipped(far, home)
         source = agent.tail.lanes[writer.source].source
         await far.mark(writer.source, position=500, commit=9)
         await until(lambda: source.stored == 500, "the mark is heard")
@@ -77,9 +81,7 @@ async def test_what_collectors_gave_up_is_kept_and_sent_again(
 ) -> None:
     """A mark above a range that nobody had sent frees nothing of it here: it is sent, and only the mark after it frees it."""
     async with FarEnd(nats_server.url, answering=False) as far, serve() as agent:
-        writer = new_writer(home)
-        log_points(writer, 1000)
-        await far.has_all(writer)
+        writer = await shipped(far, home)
         source = agent.tail.lanes[writer.source].source
         whole = bytes(far.bytes.pop(writer.source))  # the broker lost them
         await far.mark(writer.source, position=writer.position, commit=9, missing=0)

@@ -91,6 +91,7 @@ def test_commands_reach_the_broker_of_up_with_no_file_of_another(
     assert headrace("doctor", **elsewhere).returncode == 0
     waits_for_nothing = f"nothing of {EXPERIMENT} waits above a gap"
     wait_until(lambda: waits_for_nothing in headrace("close-gap", EXPERIMENT, **elsewhere).stdout, "it answers")
+    assert "knows the experiment" in headrace("abort", EXPERIMENT, **elsewhere).stderr
 
 
 def test_status_shows_a_journal_that_does_not_open(headrace: Headrace, home: Home) -> None:

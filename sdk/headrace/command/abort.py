@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
 
 import typer
 
+from headrace.command.asking import NobodyAnswers, asking
 from headrace.command.console import out, print_json, when
 from headrace.command.find import find_experiment, open_for_reading
 from headrace.command.options import HomeOption, JsonOption, ProjectOption, StoreOption
+from headrace.command.probes import Access, access
 from headrace.command.running import running
 from headrace.command.settings import UpSettings
 from headrace.service.secrets import masked
@@ -36,7 +38,6 @@ if TYPE_CHECKING:
     from nats.aio.client import Client
     from nats.aio.msg import Msg
 
-CONNECT_S: Final = 10.0
 FIND_S: Final = 3.0
 """For the first agent to answer: each does so at once, however many experiments it has."""
 MORE_S: Final = 1.0
@@ -46,10 +47,6 @@ ANSWER_S: Final = 10.0
 _SHORT_ID: Final = re.compile(r"[A-Z0-9]{1,16}-[1-9][0-9]*")
 _DONE: Final = frozenset({SourceState.ENDED, SourceState.KILLED, SourceState.CALLED})
 _WAITS: Final = frozenset({SourceState.ALIVE, SourceState.ASKED})
-
-
-class NobodyAnswers(HeadraceError, TimeoutError):
-    """No agent said that it has the experiment."""
 
 
 class Heard(NamedTuple):
@@ -76,8 +73,7 @@ def abort(
         raise InvalidValue(f"the reason has {len(reason)} characters: at most {REASON_CHARACTERS_MAX} are kept")
     settings = load_settings(UpSettings, "up", None, home=home, nats=nats)
     where = Home(settings.home)
-    if (there := running(where)) is not None and nats is None:  # whose broker needs no key
-        settings = UpSettings(nats=there.nats)
+    broker = access(settings, running(where), chosen=nats is not None)
     wanted = experiment
     if project is not None or not (is_id(experiment) or _SHORT_ID.fullmatch(experiment)):
         wanted = find_experiment(open_for_reading(store, where), experiment, project).internal_id
@@ -87,7 +83,7 @@ def abort(
             out().print(_line(heard), soft_wrap=True, markup=False, highlight=False)
 
     try:
-        answers = asyncio.run(_Asking(settings, reason, -1.0 if grace is None else grace, tell).run(wanted))
+        answers = asyncio.run(_Asking(broker, reason, -1.0 if grace is None else grace, tell).run(wanted))
     except NobodyAnswers as error:
         raise NobodyAnswers(f"{error}{_stored(wanted, store, where)}") from None
     if json:
@@ -100,8 +96,8 @@ def abort(
 class _Asking:
     """One call of the command: what was asked, and what has been heard of each source."""
 
-    def __init__(self, settings: UpSettings, reason: str, grace_s: float, tell: Callable[[Heard], None]) -> None:
-        self._settings = settings
+    def __init__(self, broker: Access, reason: str, grace_s: float, tell: Callable[[Heard], None]) -> None:
+        self._broker = broker
         self._reason = reason
         self._grace_s = grace_s
         self._tell = tell
@@ -113,26 +109,11 @@ class _Asking:
 
     async def run(self, wanted: str) -> list[Heard]:
         """Find and end the experiment; the last word on each source. Raises `NobodyAnswers`, `ExperimentNotFound`."""
-        from headrace.service.broker import connect
-        from headrace.service.rights import OPERATOR_NAME
-
-        settings, said = self._settings, list[str]()
-        credentials = str(settings.credentials) if settings.credentials else None
-        try:
-            async with asyncio.timeout(CONNECT_S):
-                client = await connect(
-                    settings.nats, name=OPERATOR_NAME, credentials=credentials, tls=settings.tls, on_event=said.append
-                )
-        except TimeoutError:
-            why = "; ".join(said) or "silence"
-            raise NobodyAnswers(f"the broker {masked(settings.nats)} does not answer: {why}; see --nats") from None
-        try:
+        async with asking(self._broker) as (client, _):
             await client.subscribe(subjects.answer("*", self._request), cb=self._on_answer)
             await self._find(client, wanted)
             experiment = self._the_one(wanted)
             await self._end(client, experiment)
-        finally:
-            await client.close()
         return list(self._heard.values())
 
     async def _on_answer(self, message: Msg) -> None:
@@ -156,7 +137,7 @@ class _Asking:
             limit_s = MORE_S
         if not self._heard:
             raise NobodyAnswers(
-                f"no agent that {masked(self._settings.nats)} reaches knows the experiment {wanted!r}: its processes log where no "
+                f"no agent that {masked(self._broker.url)} reaches knows the experiment {wanted!r}: its processes log where no "
                 "agent runs, or theirs is down or away from the broker; or it ended, and is stored"
             )
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from headrace.command.asking import NobodyAnswers, asking
 from headrace.command.console import out, plain, print_json
 from headrace.command.find import find_experiment, open_for_reading
 from headrace.command.options import HomeOption, JsonOption, ProjectOption, StoreOption
@@ -21,7 +22,6 @@ from headrace.command.settings import UpSettings
 from headrace.service.secrets import masked
 from headrace.service.settings import load_settings
 from headrace_proto import messages, subjects
-from headrace_proto.errors import HeadraceError
 from headrace_proto.home import Home
 from headrace_proto.ids import is_id
 from headrace_proto.messages import CloseGap, GapsClosed
@@ -29,15 +29,10 @@ from headrace_proto.messages import CloseGap, GapsClosed
 if TYPE_CHECKING:
     from nats.aio.msg import Msg
 
-CONNECT_S: Final = 10.0
 ANSWER_S: Final = 15.0
 """A collector answers when a commit says so, or after 10 s."""
 MORE_S: Final = 0.3
 """After the first answer: two collectors may hold an experiment for a moment."""
-
-
-class NobodyAnswers(HeadraceError, TimeoutError):
-    """No collector said that it did what was asked."""
 
 
 def close_gap(
@@ -69,31 +64,17 @@ async def _ask(broker: Access, request: CloseGap) -> list[GapsClosed]:
     """What each collector that holds the experiment answers. Raises `NobodyAnswers`."""
     from nats.js.api import Header
 
-    from headrace.service.broker import connect
-    from headrace.service.rights import OPERATOR_NAME
-
-    url = masked(broker.url)
-    heard: list[str] = []
-    try:
-        async with asyncio.timeout(CONNECT_S):
-            client = await connect(
-                broker.url, name=OPERATOR_NAME, credentials=broker.credentials, tls=broker.tls, on_event=heard.append
-            )
-    except TimeoutError:
-        raise NobodyAnswers(f"the broker {url} does not answer: {'; '.join(heard) or 'silence'}; see --nats") from None
+    found: list[GapsClosed] = []
     answers: asyncio.Queue[Msg] = asyncio.Queue()
-    inbox = client.new_inbox()
-    try:
+    async with asking(broker) as (client, heard):
+        inbox = client.new_inbox()
         await client.subscribe(inbox, cb=answers.put)
         await client.publish(subjects.close_gap(request.experiment), messages.encode(request), inbox)
-        found: list[GapsClosed] = []
         while (message := await _next(answers, MORE_S if found else ANSWER_S)) is not None:
             if message.headers and message.headers.get(Header.STATUS) == "503":
-                raise NobodyAnswers(f"no collector is connected to {url}: start one, or see --nats")
+                raise NobodyAnswers(f"no collector is connected to {masked(broker.url)}: start one, or see --nats")
             answer = messages.decode(GapsClosed, message.data)
             found += [answer] if answer else []
-    finally:
-        await client.close()
     if not found:
         raise NobodyAnswers(
             f"no collector holds the experiment {request.experiment} at this moment ({'; '.join(heard) or 'no answer'} "
