@@ -36,6 +36,18 @@ class ExperimentExists(HeadraceError, ValueError):
     """`create_experiment(key=..., resume="never")` met an experiment that has this key already."""
 
 
+class NotebookNotFound(HeadraceError, LookupError):
+    """The project has no notebook with this id."""
+
+
+class NoProject(HeadraceError, RuntimeError):
+    """A function of the module was called before a project was opened."""
+
+
+class NoExperiment(HeadraceError, RuntimeError):
+    """A function of the module was called while no experiment runs in this process."""
+
+
 class ProjectNotFound(HeadraceError, LookupError):
     """The store holds no project of this name."""
 

@@ -16,6 +16,7 @@ from headrace.live.known import Known
 from headrace.values import optional_text
 from headrace_proto.errors import InvalidValue
 from headrace_proto.events import Role
+from headrace_proto.ids import project_id
 from headrace_proto.names import project_name
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from headrace.git import GitInfo
     from headrace.identity import Resume
+    from headrace.notebook import Notebook
     from headrace.reading import StoredExperiment, StoredProject
     from headrace.reading.criteria import Several
     from headrace_proto.home import Home
@@ -49,8 +51,26 @@ class Project:
         """`workspace/name`, as Neptune calls it."""
         return self.name
 
+    @property
+    def namespace(self) -> str:
+        """The workspace."""
+        return self.name.partition("/")[0]
+
+    @property
+    def internal_id(self) -> str:
+        """The project's id, 32 hexadecimal digits: made of its name, and so known without any network."""
+        return project_id(self.name)
+
     def __repr__(self) -> str:
         return f"Project({self.name})"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Project):
+            return NotImplemented
+        return (self.name, self.store) == (other.name, other.store)
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.store))
 
     def create_experiment(
         self,
@@ -190,6 +210,10 @@ class Project:
             self._stored = StoredProject(self.store, self.name)
         return self._stored
 
+    def get_members(self) -> list[str]:
+        """Who has experiments in the store, sorted: the names that were given or found at creation. Nobody has verified them."""
+        return self.stored().get_members()
+
     def get_experiments(
         self,
         id: Several = None,  # noqa: A002 - Neptune's name
@@ -223,3 +247,20 @@ class Project:
     def get_experiment(self, id: str) -> StoredExperiment:  # noqa: A002
         """The stored experiment with this id, or the beginning of its internal id. Raises `ExperimentNotFound`."""
         return self.stored().get_experiment(id)
+
+    # -- Notebooks -------------------------------------------------------------------------------------------------------
+
+    def create_notebook(self) -> Notebook:
+        """A new notebook of this project, in the store. Give its id to `create_experiment(notebook_id=...)`.
+
+        Raises `OSError` where the store cannot be written from here, `MissingExtra` without the `read` extra.
+        """
+        from headrace import notebook
+
+        return notebook.create(self.store, self.name, self.author)
+
+    def get_notebook(self, notebook_id: str) -> Notebook:
+        """The notebook with this id. Raises `NotebookNotFound`."""
+        from headrace import notebook
+
+        return notebook.get(self.store, self.name, notebook_id)

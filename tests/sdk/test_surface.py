@@ -245,6 +245,43 @@ def test_creating_takes_all_arguments_in_order() -> None:
     }
 
 
+@pytest.mark.parametrize("method", PROJECT)
+def test_every_method_of_a_project(method: str) -> None:
+    """With the arguments of the reference, in their order."""
+    assert " ".join(one.name for one in arguments(hr.Project, method)) == PROJECT[method]
+
+
+@pytest.mark.parametrize("method", EXPERIMENT)
+def test_every_method_of_a_stored_experiment(method: str) -> None:
+    """What a list hands out is an experiment like the live one."""
+    from headrace.reading import StoredExperiment
+
+    assert " ".join(one.name for one in arguments(StoredExperiment, method)) == EXPERIMENT[method]
+    assert StoredExperiment.IMAGE_SIZE_LIMIT_MB == 15
+
+
+def test_a_project_is_its_name_in_a_store(home: Home, store: str) -> None:
+    """Two handles of it are equal; what Neptune's is made of, it has."""
+    project = hr.init("vision/digits", home=home.root, store=store)
+    assert project == hr.get_project("vision/digits")
+    assert project != hr.get_project("vision/letters")
+    assert project != hr.init("vision/digits", home=home.root)
+    assert len({project, hr.Session(home.root, store).get_project("vision/digits")}) == 1
+    assert (project.full_id, project.namespace) == ("vision/digits", "vision")
+    assert len(project.internal_id) == 32
+    assert str(project) == repr(project) == "Project(vision/digits)"
+
+
+def test_members_are_the_names_that_were_seen(home: Home, store: str) -> None:
+    """Of those who have experiments here, each once."""
+    project = hr.init("vision/digits", home=home.root, store=store, direct=True)
+    assert project.get_members() == []
+    for author in ("josh", "ada", "josh"):
+        with project.create_experiment(author=author, upload_source_files=[], git_info=False):
+            pass
+    assert project.get_members() == ["ada", "josh"]
+
+
 def test_a_notebook_is_noted(create: Create) -> None:
     """Which one, and where it lies."""
     created = journal_of(create(notebook_id="d1c1b494", notebook_path="a/b.ipynb")).created

@@ -9,6 +9,7 @@
         project.json                             name, id, key
         ids/<n>.json                             which experiment is <KEY>-<n> (`claims`)
         catalog/<shard>/                         one row an experiment (`catalog`)
+        notebooks/<id>/                          a notebook's record and checkpoints (`notebooks`)
         experiments/<experiment>/
             experiment.json                      the newest document, for people and tools
             commits/<20 digits>.json             the truth; the highest number is the newest
@@ -104,6 +105,34 @@ def quarantine_file(token: int, time_ns: int, nonce: str, suffix: str) -> str:
 
 
 # -- A project ----------------------------------------------------------------------------------------------------------
+
+
+def notebooks_folder(project: str) -> str:
+    """The folder of the project's notebooks."""
+    return f"{project_folder(project)}/notebooks"
+
+
+def notebook_id(text: str) -> str:
+    """32 hex digits as a notebook's id, which looks as Neptune's: a UUID."""
+    return "-".join(text[first:end] for first, end in ((0, 8), (8, 12), (12, 16), (16, 20), (20, 32)))
+
+
+def is_notebook_id(text: str) -> bool:
+    """Whether `text` is a notebook's id."""
+    digits = text.replace("-", "")
+    return is_id(digits) and notebook_id(digits) == text
+
+
+def notebook_folder(project: str, notebook: str) -> str:
+    """The folder of one notebook: its record, and its checkpoints."""
+    if not is_notebook_id(notebook):
+        raise InvalidName(f"notebook {notebook!r:.80} is no notebook's id")
+    return f"{notebooks_folder(project)}/{notebook}"
+
+
+def notebook_file(project: str, notebook: str) -> str:
+    """A notebook's record."""
+    return f"{notebook_folder(project, notebook)}/notebook.json"
 
 
 def is_project(name: str) -> bool:

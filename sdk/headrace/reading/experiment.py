@@ -202,13 +202,17 @@ class StoredExperiment(Edits):
         self._newest()
         return self.tags
 
-    def get_logs(self) -> dict[str, Channel]:
-        """The channels that the program logged, by name, each with its last point."""
+    def get_logs(self) -> dict[str, float | str | None]:
+        """The channels that the program logged, with their last values: a number, the beginning of a text, None for images.
+
+        `channels` tells more of each, and has captured output and hardware too.
+        """
         self._newest()
-        logs: dict[str, Channel] = {}
+        logs: dict[str, float | str | None] = {}
         for channel in self.channels:
             if not channel.name.startswith(SYSTEM_CHANNELS) and channel.name not in CAPTURED_CHANNELS:
-                logs.setdefault(channel.name, channel)  # of one name in several types, the numeric one comes first
+                value = None if channel.type == "image" else channel.y
+                logs.setdefault(channel.name, value)  # of one name in several types, the numeric one comes first
         return logs
 
     get_channels = get_logs

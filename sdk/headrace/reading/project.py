@@ -67,6 +67,11 @@ class StoredProject:
         """The project's key: `DIG` of `DIG-7`."""
         return self.record.key
 
+    def get_members(self) -> list[str]:
+        """Who has experiments here, sorted: the names that were given or found at creation. Nobody has verified them."""
+        owners = pc.unique(self._catalog.table()["owner"]).to_pylist()
+        return sorted(owner for owner in owners if owner)
+
     def get_experiments(
         self,
         id: Several = None,  # noqa: A002 - Neptune's name
