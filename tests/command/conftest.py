@@ -14,7 +14,10 @@ import pytest
 from headrace.command.main import invoke
 from headrace.command.running import PARTS, Running, log_file, running
 from headrace_proto.home import Home
+from tests.fixtures_s3 import s3_endpoint, s3_url
 from tests.waiting import wait_until
+
+__all__ = ["s3_endpoint", "s3_url"]
 
 COMMAND = (sys.executable, "-m", "headrace.command")
 END_S = 60.0

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import boto3  # type: ignore[import-untyped]
 import pytest
 
 import headrace as hr
@@ -19,13 +20,18 @@ Checked = Callable[..., tuple[int, dict[str, Any]]]
 @pytest.fixture
 def store(tmp_path: Path) -> str:
     """A store with two experiments that have ended."""
-    project = hr.init("vision/digits", home=str(tmp_path / "home"), store=str(tmp_path / "store"), direct=True)
+    return fill(str(tmp_path / "store"), tmp_path / "home")
+
+
+def fill(store: str, home: Path) -> str:
+    """Log two experiments straight to a store; its URL."""
+    project = hr.init("vision/digits", home=str(home), store=store, direct=True)
     for name in ("one", "two"):
         with project.create_experiment(name=name, params={"lr": 0.1}) as experiment:
             for step in range(50):
                 experiment.log_metric("loss", step, 1 / (step + 1))
             experiment.log_artifact(io.BytesIO(b"weights"), "model.bin")
-    return str(tmp_path / "store")
+    return store
 
 
 @pytest.fixture
@@ -82,3 +88,30 @@ def test_mistakes_are_told(store: str, flags: list[str]) -> None:
     assert invoke(["fsck", store, *flags]) == 2
     assert invoke(["fsck", f"{store}-absent"]) == 2
     assert not Path(f"{store}-absent").exists()
+
+
+def test_a_store_on_s3_is_checked_and_mended_alike(
+    s3_url: str, tmp_path: Path, capfd: pytest.CaptureFixture[str], said: Callable[..., str]
+) -> None:
+    """Whole; then a part is gone and the catalog, too: the one is an error that stays, the other is written anew."""
+
+    def checked(*flags: str) -> tuple[int, dict[str, Any]]:
+        code = invoke(["fsck", s3_url, "--json", *flags])
+        return code, json.loads(capfd.readouterr().out)
+
+    fill(s3_url, tmp_path / "home")
+    code, found = checked("--digests")
+    assert (code, found["findings"]) == (0, [])
+    bucket, prefix = s3_url.removeprefix("s3://").split("/")
+    client = boto3.client("s3")
+    keys = [entry["Key"] for entry in client.list_objects_v2(Bucket=bucket, Prefix=prefix)["Contents"]]
+    part = next(key for key in keys if "/channels/part-" in key)
+    client.delete_object(Bucket=bucket, Key=part)
+    assert sorted(invoke(["verify", name, "--store", s3_url]) for name in ("DIG-1", "DIG-2")) == [0, 1]
+    capfd.readouterr()
+    for key in (key for key in keys if "/catalog/" in key):
+        client.delete_object(Bucket=bucket, Key=key)
+    code, found = checked("--repair")
+    assert (code, found["errors"]) == (1, 1)
+    assert part.rpartition("/")[2] in json.dumps(found["findings"])
+    assert all(name in said("ls", "vision/digits", "--store", s3_url) for name in ("one", "two"))
