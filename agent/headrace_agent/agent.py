@@ -33,6 +33,7 @@ from headrace_agent.report import Reporter
 from headrace_agent.retention import Retention
 from headrace_agent.settings import AgentSettings
 from headrace_agent.ship import Shipper
+from headrace_agent.signs import SignsOfLife
 from headrace_agent.source import Source
 from headrace_agent.sync import Syncer
 from headrace_agent.system import SystemSources
@@ -77,6 +78,7 @@ class Agent:
         self.quota: Final = Quota(self.home, settings.quota, self._unstored)
         self.syncer: Final = Syncer(self.tail, settings.sync_s)
         self.aborter: Final = Aborter(self.tail, settings.abort_grace_s)
+        self.signs: Final = SignsOfLife(self.home, self.tail, self.uplink, site)
         self.health: Final = HealthServer.of(settings, self.metrics.registry, self.check)
         self._gauges()
 
@@ -117,7 +119,11 @@ class Agent:
             uplink = tasks.start(self.uplink.run())
             sending = [tasks.start(self.events.run()), tasks.start(self.files.run())]
             care = [tasks.start(part.run()) for part in (self.reporter, self.retention, self.quota, self.syncer)]
-            care += [tasks.start(self.feedback.watch_silence()), tasks.start(self.aborter.run())]
+            care += [
+                tasks.start(self.feedback.watch_silence()),
+                tasks.start(self.aborter.run()),
+                tasks.start(self.signs.run()),
+            ]
             finding = [tasks.start(self.tail.run()), tasks.start(self.uploader.run())]
             sampling = [tasks.start(self._sample())] if self.settings.hardware_s else []
             await stop.wait()

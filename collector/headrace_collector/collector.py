@@ -31,6 +31,7 @@ from headrace_collector.partition import Partition
 from headrace_collector.process import Process
 from headrace_collector.quarantine import Quarantine
 from headrace_collector.settings import CollectorSettings
+from headrace_collector.signs import SignsHeard
 from headrace_collector.streams import Streams
 from headrace_collector.workshop import Workshop
 from headrace_proto import messages, subjects
@@ -142,6 +143,7 @@ class Collector:
                 workshop.listing.run,
                 workshop.upkeep.run,
                 site.quarantine.run,
+                SignsHeard(site.client, workshop, lambda: 0 in self._partitions).run,
             )
             serving = [tasks.create_task(run()) for run in (*runs, lambda: _watch(site.client))]
             await stop.wait()

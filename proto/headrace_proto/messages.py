@@ -107,6 +107,17 @@ class SourceAnswer(NamedTuple):
     wait_s: float = 0.0  # of ASKED: the next answer comes within this time
 
 
+class Sign(NamedTuple):
+    """An agent is there, and so are writers of these experiments on its node. One that serves more says so in several."""
+
+    node: str  # the same for as long as it serves the same home
+    host: str  # for people
+    experiments: bytes  # 16 of each id, at most EXPERIMENTS_A_SIGN of them
+
+
+EXPERIMENTS_A_SIGN: Final = 200
+
+
 class SourceState:
     """What a source is to an agent that was asked to end it."""
 
@@ -124,7 +135,7 @@ def digest_of(experiment: str) -> str:
     return sha256(f"headrace:{experiment}".encode()).hexdigest()
 
 
-Message: TypeAlias = Mark | FileMark | Rewind | CloseGap | GapsClosed | Find | Abort | SourceAnswer
+Message: TypeAlias = Mark | FileMark | Rewind | CloseGap | GapsClosed | Find | Abort | SourceAnswer | Sign
 
 
 def encode(message: Message) -> bytes:
@@ -135,11 +146,11 @@ def encode(message: Message) -> bytes:
 
 _TYPES: Final[dict[Any, tuple[type, ...]]] = {
     kind: tuple(get_origin(hint) or hint for hint in get_type_hints(kind).values())
-    for kind in (Mark, FileMark, Rewind, CloseGap, GapsClosed, Find, Abort, SourceAnswer)
+    for kind in (Mark, FileMark, Rewind, CloseGap, GapsClosed, Find, Abort, SourceAnswer, Sign)
 }
 """Of the fields, in order: a NamedTuple's own annotations are unresolved names, and resolving them takes longer than all else."""
 
-_Message = TypeVar("_Message", Mark, FileMark, Rewind, CloseGap, GapsClosed, Find, Abort, SourceAnswer)
+_Message = TypeVar("_Message", Mark, FileMark, Rewind, CloseGap, GapsClosed, Find, Abort, SourceAnswer, Sign)
 
 
 def decode(kind: type[_Message], data: bytes) -> _Message | None:

@@ -9,6 +9,7 @@
 |             | hr.l1.collector.<collector>                  | that a collector is alive                    | seconds              |
 | (none)      | hr.c1.<site>.rewind.<source>                 | collector to agent: send again from here     | not                  |
 | (none)      | hr.c1.<site>.abort.<experiment>              | operator to agents: end this experiment      | not                  |
+| (none)      | hr.s1.<site>                                 | agent to collectors: signs of life           | not                  |
 | (none)      | hr.o1.find                                   | operator to all agents: who has it?          | not                  |
 | (none)      | hr.a1.<site>.<request>                       | agent to operator: what came of a request    | not                  |
 | (none)      | hr.o1.close-gap.<experiment>                 | operator to collectors: wait no longer       | not                  |
@@ -36,6 +37,7 @@ LEASES_PREFIX: Final = "hr.l1"
 CONTROL_PREFIX: Final = "hr.c1"
 OPERATOR_PREFIX: Final = "hr.o1"
 ANSWERS_PREFIX: Final = "hr.a1"
+SIGNS_PREFIX: Final = "hr.s1"
 
 DEFAULT_SITE: Final = "local"
 PART: Final = r"^[A-Za-z0-9_-]{1,64}$"
@@ -80,6 +82,11 @@ def abort(site: str, experiment: str) -> str:
 def control_of_site(site: str) -> str:
     """All that is asked of the agents of a site."""
     return f"{CONTROL_PREFIX}.{site}.>"
+
+
+def sign(site: str) -> str:
+    """Where the agents of a site say that they are there; of `*`, those of any."""
+    return f"{SIGNS_PREFIX}.{site}"
 
 
 FIND: Final = f"{OPERATOR_PREFIX}.find"

@@ -39,6 +39,7 @@ FOREIGN_WRITES = (
     subjects.FIND,
     subjects.close_gap(EXPERIMENT),
     subjects.answer(OTHERS, REQUEST),
+    subjects.sign(OTHERS),
     subjects.lease(0),
     subjects.collector("me"),
     f"_INBOX.{rights.COLLECTOR_NAME}.x",
@@ -88,6 +89,8 @@ FOREIGN_EARS = (
     subjects.answers_of_site(OURS),
     subjects.answers_of_site(OTHERS),
     f"{subjects.ANSWERS_PREFIX}.>",
+    subjects.sign(OTHERS),
+    subjects.sign("*"),
     f"{subjects.LEASES_PREFIX}.>",
     "_INBOX.>",
     f"_INBOX.{rights.agent_name(OTHERS)}.>",
@@ -352,7 +355,7 @@ async def test_nobody_else_writes_events(guarded: Guarded, role: str) -> None:
         f"$JS.API.STREAM.MSG.DELETE.{subjects.EVENTS_STREAM}",
         "$JS.API.STREAM.CREATE.OTHER",
     ]
-    writes += [*(subjects.answer(site, REQUEST) for site in SITES)]
+    writes += [*(subjects.answer(site, REQUEST) for site in SITES), subjects.sign(OURS)]
     ears = [">", f"{subjects.EVENTS_PREFIX}.>", "_INBOX.>", "$JS.>", subjects.control_of_site(OURS), subjects.FIND]
     if role == "collector":
         writes += [subjects.abort(OURS, EXPERIMENT), subjects.FIND, subjects.close_gap(EXPERIMENT)]

@@ -2,6 +2,7 @@
 
     FORMAT.md                                    how to read this store without Headrace
     _headrace/store.json                         {"format": 1, "id": ..., "created_at": ...}
+    _headrace/signs.json                         when the agents were last heard, and of which experiments (`signs`)
     _headrace/keys/<KEY>.json                    which project has the key (`claims`)
     _headrace/temporary/, _headrace/probes/      files without a name yet; what a store was tried with
     _headrace/quarantine/<token>/<time>-<nonce>  what could not be decoded (.bin), and what is known of it (.json)
@@ -44,6 +45,7 @@ RESERVED: Final = "_headrace"
 """The folder of what belongs to no project. No workspace can be called so: their names begin with a letter or digit."""
 FORMAT_FILE: Final = names.FORMAT_FILE
 STORE_FILE: Final = f"{RESERVED}/store.json"
+SIGNS_FILE: Final = f"{RESERVED}/signs.json"
 PROBES: Final = f"{RESERVED}/probes"
 TEMPORARY: Final = f"{RESERVED}/temporary"
 """Files of a local store that have no name yet. In one place, so that nobody's glob over parts meets one."""

@@ -17,11 +17,13 @@ from headrace.command.console import PIPE_WIDTH, err, lasted, number, out, plain
 from headrace.command.find import open_for_reading
 from headrace.command.options import HomeOption, JsonOption, StoreOption
 from headrace.reading import StoredProject
+from headrace.reading.silence import silent_ones
 from headrace_proto.errors import ChannelNotFound
 from headrace_proto.home import Home
 from headrace_proto.store.backend import Store
 from headrace_proto.store.catalog import SYSTEM_CHANNELS, CatalogRow, Rows, by_name
 from headrace_proto.store.claims import projects
+from headrace_proto.store.signs import NOT_RESPONDING
 
 SHOWN: Final = 100
 """Experiments that a table shows unless more are asked for: of 100,000 nobody reads all, and a table of them takes minutes."""
@@ -56,15 +58,16 @@ def ls(
     found = listed.rows(state=state or None, tag=tag or None)
     most = (0 if json else SHOWN) if limit is None else limit
     rows = _sorted(found, sort)[: most or None] if sort else found[-most:]
+    mute = silent_ones(rows, where)
     if json:
-        print_json([row.model_dump(mode="json") for row in rows])
+        print_json([{**row.model_dump(mode="json"), "responding": row.experiment not in mute} for row in rows])
     elif not rows:
         out().print(
             f"no such experiments in {plain(project)}" if state or tag else f"no experiments in {plain(project)}"
         )
     else:
         console = out()
-        console.print(_experiments(rows, console))
+        console.print(_experiments(rows, mute, console))
         if len(rows) < len(found):
             err().print(f"not shown, {len(found) - len(rows):,} {'more' if sort else 'older'}: --limit 0 shows all")
 
@@ -97,25 +100,25 @@ def _sorted(rows: Rows, sort: str) -> Rows:
     return Rows(rows.table.take(pa.array(np.argsort(sign * values, kind="stable"), pa.int64())))
 
 
-def _experiments(rows: Sequence[CatalogRow], console: Console) -> Table:
+def _experiments(rows: Sequence[CatalogRow], mute: set[str], console: Console) -> Table:
     """As many metrics as fit beside what every experiment has, those that most experiments have first."""
     counts = Counter(name for row in rows for name in row.metrics if not name.startswith(SYSTEM_CHANNELS))
     metrics = sorted(counts, key=lambda name: (-counts[name], name))[:METRICS_MAX]
     while True:
-        made = _table(rows, metrics)
+        made = _table(rows, mute, metrics)
         wanted = Measurement.get(console, console.options.update(max_width=PIPE_WIDTH), made).maximum
         if not metrics or wanted <= console.width:
             return made
         metrics.pop()
 
 
-def _table(rows: Sequence[CatalogRow], metrics: list[str]) -> Table:
+def _table(rows: Sequence[CatalogRow], mute: set[str], metrics: list[str]) -> Table:
     columns = ("id", "name", "state", "created", "time", *metrics, "tags")
     cells = (
         (
             row.id or row.experiment[:8],
             row.name,
-            row.state,
+            NOT_RESPONDING if row.experiment in mute else row.state,
             when(row.created_at),
             lasted(row.created_at, row.finished_at),
             *(number(row.metrics[name]) if name in row.metrics else "" for name in metrics),

@@ -14,6 +14,7 @@ from headrace.reading import StoredExperiment
 from headrace_proto.events import Role
 from headrace_proto.home import Home
 from headrace_proto.store.documents import ExperimentDocument
+from headrace_proto.store.signs import NOT_RESPONDING
 
 TEXT_SHOWN: Final = 60
 
@@ -43,7 +44,8 @@ def show(
 
 def _head(console: Console, found: StoredExperiment) -> None:
     record = found.record
-    state = found.state if found.finished_at else f"{found.state}, last heard {when(found.row.seen_at)}"
+    shown = found.state if found.responding else f"{NOT_RESPONDING} ({found.state})"
+    state = found.state if found.finished_at else f"{shown}, last event {when(found.row.seen_at)}"
     lines = {
         "state": state,
         "because": _why(record),

@@ -12,9 +12,10 @@ import pyarrow.compute as pc
 
 from headrace_proto.errors import InvalidValue
 from headrace_proto.store.records import State
+from headrace_proto.store.signs import NOT_RESPONDING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -37,11 +38,16 @@ class Criteria(NamedTuple):
     min_running_time: float | None = None
 
 
-def matching(table: pa.Table, criteria: Criteria, now: datetime | None = None) -> pa.Table:
-    """The rows of a catalog's table that meet all criteria; the table itself if there are none."""
+def matching(
+    table: pa.Table, criteria: Criteria, now: datetime | None = None, silent: Callable[[], Mask] | None = None
+) -> pa.Table:
+    """The rows of a catalog's table that meet all criteria; the table itself if there are none.
+
+    `silent` tells the rows that do not respond, for who asks for these.
+    """
     masks = [
         _of_any(table, ("id", "experiment"), "id", criteria.id),
-        _of_any(table, ("state",), "state", _known_states(criteria.state)),
+        _in_states(table, _known_states(criteria.state), silent),
         _of_any(table, ("owner",), "owner", criteria.owner),
         *_with_tags(table, _several("tag", criteria.tag)),
         _running_at_least(table, criteria.min_running_time, now or datetime.now(UTC)),
@@ -62,9 +68,17 @@ def _several(what: str, given: object) -> Sequence[str] | None:
 def _known_states(given: Several) -> Sequence[str] | None:
     values = _several("state", given)
     for value in values or ():
-        if value not in STATES:
-            raise InvalidValue(f"state={value!r} is none of {', '.join(STATES)}")
+        if value not in (*STATES, NOT_RESPONDING):
+            raise InvalidValue(f"state={value!r} is none of {', '.join((*STATES, NOT_RESPONDING))}")
     return values
+
+
+def _in_states(table: pa.Table, states: Sequence[str] | None, silent: Callable[[], Mask] | None) -> Mask | None:
+    """One that does not respond is running, too: it is what the store knows of it."""
+    found = _of_any(table, ("state",), "state", states)
+    if found is None or silent is None or NOT_RESPONDING not in (states or ()):
+        return found
+    return found | silent()
 
 
 def _of_any(table: pa.Table, columns: tuple[str, ...], what: str, given: Several) -> Mask | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from headrace.editing import Edits
 from headrace.reading import downloads, hardware, series
 from headrace.reading.criteria import running_time
+from headrace.reading.silence import silent_ones
 from headrace_proto.errors import ArtifactNotFound, ChannelNotFound
 from headrace_proto.store.catalog import CAPTURED_CHANNELS, SYSTEM_CHANNELS, row_of
 from headrace_proto.store.commits import PART_KINDS
@@ -105,6 +106,11 @@ class StoredExperiment(Edits):
     def state(self) -> str:
         """`running`, `succeeded`, `failed` or `aborted`."""
         return self.row.state
+
+    @property
+    def responding(self) -> bool:
+        """False when it is *running* and nothing was heard of its node for a minute. Looks at the store each time."""
+        return not silent_ones([self.row], self.store)
 
     @property
     def owner(self) -> str:

@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 
 from headrace.reading.criteria import Criteria, Several, matching
 from headrace.reading.leaderboard import Leaderboard
+from headrace.reading.silence import silent
 from headrace_proto import names
 from headrace_proto.errors import ExperimentNotFound, InvalidValue, ProjectNotFound
 from headrace_proto.ids import is_id, project_id
@@ -83,7 +84,8 @@ class StoredProject:
         """The experiments that meet every criterion given, in the order of their numbers.
 
         `id` (short or internal), `state` and `owner` take one or several, of which any will do; of several `tag`s an experiment
-        must have all. `min_running_time` is in seconds.
+        must have all. `min_running_time` is in seconds. Beside the four states, "not responding" is one to ask for: *running*, and
+        of its node nothing was heard for a minute.
         """
         from headrace.reading.experiment import StoredExperiment
 
@@ -126,7 +128,7 @@ class StoredProject:
     def _listed(self, criteria: Criteria) -> pa.Table:
         """The same experiments in columns, in the order of their numbers."""
         table = self._catalog.table()
-        found = matching(table, criteria)
+        found = matching(table, criteria, silent=partial(silent, table, self.store))
         if found is not table:
             return in_order(found)
         if self._all is None or self._all[0] is not table:

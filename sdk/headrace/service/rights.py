@@ -67,6 +67,7 @@ def imports(site: str) -> tuple[Import, ...]:
         Import("stream", subjects.control_of_site(site)),
         Import("stream", subjects.FIND),
         Import("service", subjects.answers_of_site(site)),
+        Import("service", subjects.sign(site)),
     )
 
 
@@ -88,7 +89,12 @@ def collector() -> Rights:
             f"{_API}.STREAM.PURGE.{subjects.LEASES_STREAM}",
             _inbox(OPERATOR_NAME),  # answers to people
         ),
-        subscribe=(f"{subjects.LEASES_PREFIX}.>", subjects.close_gap("*"), _inbox(COLLECTOR_NAME)),
+        subscribe=(
+            f"{subjects.LEASES_PREFIX}.>",
+            subjects.close_gap("*"),
+            subjects.sign("*"),
+            _inbox(COLLECTOR_NAME),
+        ),
     )
 
 
