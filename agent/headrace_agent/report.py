@@ -1,8 +1,7 @@
 """The agent's word to trainers: the status files.
 
-A file is written only when something in it changed, at most every 100 ms, and all of them together never take more than a
-twentieth of the agent's time: a thousand experiments that each log ten batches a second must not be a thousand files ten times
-a second. What a trainer waits for is `stored`, which changes once a commit.
+A file is written only when something in it changed: within 100 ms when a trainer waits for it, every STEADY_S else, and all of them
+together never take more than a twentieth of the agent's time. What a trainer waits for is `stored`, which changes once a commit.
 
 A spooled file is in its folder before the event that names it is in the journal. So `files` is counted when a status is written,
 after `stored` is known: a status that says "stored up to here, no files" cannot have missed one.
@@ -25,6 +24,8 @@ from headrace_proto.spool import is_spool_file
 from headrace_proto.status import SourceStatus, Status, read_status, write_status
 
 SHARE: Final = 0.05
+STEADY_S: Final = 5.0
+"""A file costs the agent a millisecond, as much as it takes to ship 5,000 points; for who only looks this is soon enough."""
 KEPT_S: Final = 7 * 24 * 3600
 """An experiment's last status outlives its journals: a `wait` in another process may still look."""
 log = logging.getLogger(__name__)
@@ -47,6 +48,7 @@ class Reporter:
         self._short_ids: dict[str, str] = {}
         self._live: dict[str, set[str]] = {}
         self._changed: dict[str, dict[str, Source]] = {}
+        self._written_s: dict[str, float] = {}
         self._news = asyncio.Event()
 
     def changed(self, source: Source) -> None:
@@ -63,16 +65,18 @@ class Reporter:
         self._write(experiment)
         self._live[experiment].discard(source.id)
         if not self._live[experiment]:
-            for table in (self._sources, self._short_ids, self._live):
+            for table in (self._sources, self._short_ids, self._live, self._written_s):
                 table.pop(experiment, None)
 
     async def run(self) -> None:
         """Write until cancelled, then once more."""
         try:
             while True:
-                await self._news.wait()
+                if not self._changed:
+                    await self._news.wait()
                 began_s = time.monotonic()
-                self.write_changed()
+                for experiment in [one for one in self._changed if self._is_due(one, began_s)]:
+                    self._write(experiment)
                 spent_s = time.monotonic() - began_s
                 await tick(max(math.ceil(spent_s / SHARE / TICK_S), 1) * TICK_S)
         finally:
@@ -80,12 +84,24 @@ class Reporter:
 
     def write_changed(self) -> None:
         """Write every status that changed."""
-        self._news.clear()
         for experiment in list(self._changed):
             self._write(experiment)
 
+    def _is_due(self, experiment: str, now_s: float) -> bool:
+        """Whether it was not written for a while, or somebody is waiting for what is new in it."""
+        if now_s - self._written_s.get(experiment, -math.inf) >= STEADY_S:
+            return True
+        known = self._short_ids.get(experiment, "")
+        return any(
+            source.awaited(int(now_s * 1e9)) or (source.mark is not None and source.mark.short_id not in ("", known))
+            for source in self._changed[experiment].values()
+        )
+
     def _write(self, experiment: str) -> None:
         changed = self._changed.pop(experiment, {})
+        if not self._changed:
+            self._news.clear()
+        self._written_s[experiment] = time.monotonic()
         path = self._home.status(experiment)
         sources = self._sources.get(experiment)
         if sources is None:  # an earlier agent's sources, or ones whose journals are gone, stay in the file

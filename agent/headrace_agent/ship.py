@@ -23,9 +23,14 @@ from headrace_agent.source import Due
 from headrace_agent.turns import Turns
 from headrace_agent.uplink import NotConnected, NotPermitted, Receipt, TooLarge, Uplink, UplinkError
 from headrace_agent.window import Flight, State
+from headrace_proto.limits import KIB
 
 OUTAGE_GROWTH: Final = 1.15
 """A sixth of an outage at most is slept away after its end: an election takes 4 to 9 s, and twice the pause each time lost 2 s."""
+TOGETHER_BYTES: Final = 64 * KIB
+"""Small frames of many sources that are due together leave in one write: to wake the broker, and be woken, costs more than they."""
+UNTAKEN: Final = KIB
+"""A turn without a frame counts as this much, for it takes time as well."""
 log = logging.getLogger(__name__)
 
 
@@ -74,16 +79,20 @@ class Shipper:
 
     async def run(self) -> None:
         """Take turns until cancelled."""
+        unwritten = 0
         while True:
             lane = self._turns.take(backlog=not self.leash.held)
             if lane is None:
+                unwritten = 0
                 self._wake.clear()
                 await self._wake.wait()
                 continue
             await self._ready()
             if lane in self.lanes:
-                await self._turn(lane)
-            await asyncio.sleep(0)  # neither cutting nor publishing need suspend: let answers in
+                unwritten += await self._turn(lane)
+            if unwritten >= TOGETHER_BYTES:  # neither cutting nor publishing need suspend: let answers in
+                unwritten = 0
+                await asyncio.sleep(0)
 
     async def _ready(self) -> None:
         while True:
@@ -93,16 +102,17 @@ class Shipper:
                 return
             await asyncio.sleep(max(pause_s, 0.0))
 
-    async def _turn(self, lane: Lane) -> None:
+    async def _turn(self, lane: Lane) -> int:
+        """Send a frame of the lane, if it has one; the bytes that this took."""
         now_ns = time.monotonic_ns()
         if not lane.window.waits:
             if not self._budget.room:
                 self._without_room.add(lane)
             if not lane.window.room or not await lane.cut(raw_bytes_max(self._uplink.message_bytes_max), now_ns):
-                return  # an answer, or the next look at the journal, will offer it again
+                return UNTAKEN  # an answer, or the next look at the journal, will offer it again
         flight = lane.window.send()
         if flight is None:
-            return
+            return UNTAKEN
         newest = self._sequence
         try:
             answer = await self._uplink.publish(lane.subject, flight.data, lane.identity(flight))
@@ -111,6 +121,7 @@ class Shipper:
         else:
             answer.add_done_callback(partial(self._answered, lane, flight, newest))
         self.offer(lane, now_ns)
+        return len(flight.data)
 
     def _answered(self, lane: Lane, flight: Flight, newest: int, answer: asyncio.Future[Receipt]) -> None:
         if answer.cancelled() or flight.state is State.FORGOTTEN:

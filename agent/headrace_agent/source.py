@@ -10,6 +10,7 @@ Invariants
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_right
 from collections import deque
 from enum import Enum, auto
@@ -24,7 +25,13 @@ from headrace_proto.limits import BATCH_RAW_TARGET
 from headrace_proto.messages import Mark
 
 BATCH_AGE_NS: Final = 50_000_000
-"""What a look finds is sent by the next one."""
+"""What a look finds is sent by the next one, after a pause."""
+STEADY_AGE_NS: Final = 250_000_000
+"""What comes again and again is gathered a little longer: a frame costs the node half a millisecond of CPU however small it is, and
+the quickest collector commits twice a second."""
+PAUSE_NS: Final = 1_000_000_000
+AWAITED_NS: Final = 3_000_000_000
+"""Who waits asks once a second."""
 BOUNDARIES_MAX: Final = 1024
 """Batch ends remembered for rewinds. An older one costs at most sending again from the store's own mark."""
 DEAD_LABEL: Final = "dead"
@@ -65,9 +72,10 @@ class Source:
         self.settled = self.end = self.oldest = reader.oldest  # settled: may be read; end: is committed
         self.closed = reader.closed
         self.window = Window(max(self.stored, self.oldest), budget)
-        self.batch_age_ns = BATCH_AGE_NS
+        self.batch_age_ns = STEADY_AGE_NS
         # Since when something waits to be cut. What a journal holds when it is found has waited for long enough.
         self.pending_ns: int | None = 0 if reader.end > self.window.cut else None
+        self._cut_ns = self._asked_ns = now_ns - AWAITED_NS - 1
         self.grew_ns = now_ns
         self.death = Death.UNPROVEN
         request = abort.asked(reader.folder)
@@ -123,9 +131,17 @@ class Source:
         if pending >= BATCH_RAW_TARGET:
             return Due.LIVE if hurry else Due.BACKLOG
         if pending > 0:
-            aged = self.pending_ns is not None and now_ns - self.pending_ns >= self.batch_age_ns
+            aged = self.pending_ns is not None and now_ns - self.pending_ns >= self._age_ns(self.pending_ns)
             return Due.LIVE if aged or hurry or self.closed or self.flush_to is not None else Due.NOTHING
         return Due.LIVE if self.owes_flush or self.owes_death else Due.NOTHING
+
+    def _age_ns(self, since_ns: int) -> int:
+        """How long what came then may wait for company."""
+        return BATCH_AGE_NS if since_ns - self._cut_ns > PAUSE_NS else self.batch_age_ns
+
+    def awaited(self, now_ns: int) -> bool:
+        """Whether a trainer waits for the store's word."""
+        return now_ns - self._asked_ns <= AWAITED_NS
 
     # -- Cutting ---------------------------------------------------------------------------------------------------------
 
@@ -157,9 +173,11 @@ class Source:
         if end > first:
             self._boundaries.append(end)
         self.pending_ns = now_ns if self.end > end else None
+        self._cut_ns = now_ns
 
     def asked_to_flush(self) -> None:
         """A trainer waits for everything that is committed now."""
+        self._asked_ns = time.monotonic_ns()
         self.flush_to = self.end if self.stored < self.end else None
 
     def doubt(self) -> bool:
@@ -188,7 +206,7 @@ class Source:
         went_back = self.mark is not None and mark.position < self.mark.position
         wanted = mark.position == mark.missing < self.window.cut and (self.mark is None or self.mark.missing < 0)
         self.mark, self.stored = mark, mark.position
-        self.batch_age_ns = max(BATCH_AGE_NS, int(mark.interval_s * 1e8))
+        self.batch_age_ns = max(STEADY_AGE_NS, int(mark.interval_s * 1e8))
         if went_back or wanted:
             self.rewind(mark.position)  # which may lie below all that is left: the difference is given up
         elif mark.position > self.window.cut and (mark.position <= self.end or self.outlived):

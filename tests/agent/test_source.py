@@ -86,13 +86,19 @@ def test_batches_are_the_journal_itself(bench: Bench, home: Home) -> None:
 
 
 def test_new_data_is_due_by_age_and_a_backlog_by_size(bench: Bench) -> None:
-    """A lone event waits 50 ms for company; what fills a batch waits for nothing."""
+    """After a pause an event waits 50 ms for company, else a quarter of a second; what fills a batch waits for nothing."""
     bench.cut_all()
     bench.ack_all()
-    log_points(bench.writer, 1)
-    assert bench.look(after_ns=0) is Due.NOTHING
-    bench.now_ns += 50 * MS
-    assert bench.source.due(bench.now_ns) is Due.LIVE
+    for pause_ns, age_ns in ((2 * SECOND, 50 * MS), (0, 250 * MS)):
+        bench.now_ns += pause_ns
+        log_points(bench.writer, 1)
+        assert bench.look(after_ns=0) is Due.NOTHING
+        bench.now_ns += age_ns - 3 * MS
+        assert bench.source.due(bench.now_ns) is Due.NOTHING
+        bench.now_ns += 3 * MS
+        assert bench.source.due(bench.now_ns) is Due.LIVE
+        assert bench.cut() is not None
+        bench.ack_all()
     log_points(bench.writer, BATCH_RAW_TARGET // POINT_WIDTH + 100)
     assert bench.look(after_ns=0) is Due.BACKLOG
 

@@ -22,6 +22,7 @@ from headrace_proto.events import (
     CHECK_WIDTH,
     POINT_WIDTH,
     TAG_F64,
+    TAG_U32,
     TAG_U64,
     Kind,
 )
@@ -29,6 +30,15 @@ from headrace_proto.journal.layout import POSITION_MAX, SECTOR
 
 _BEGINNINGS_MAX: Final = 4
 """Places tried as the beginning of one block: an index that lies on purpose cannot make a reader try thousands."""
+_POINT_TAGS: Final = (
+    (0, b"\x95"),
+    (1, bytes((Kind.POINT,))),
+    (2, TAG_U32),
+    (7, TAG_F64),
+    (16, TAG_U64),
+    (25, TAG_F64),
+)
+"""Where a point has which byte, whatever it says."""
 _WIDTHS: Final[dict[int, int]] = {Kind.POINT: POINT_WIDTH, Kind.CHECK: CHECK_WIDTH, Kind.AUTO_POINT: AUTO_POINT_WIDTH}
 
 
@@ -173,18 +183,30 @@ def _arrived(data: bytes, file_offset: int) -> int:
     return len(data)
 
 
+def _run_of_points(data: bytes) -> int:
+    """Bytes of the points that `data` begins with: by induction, when the tags of each are right. 2 us for 4 KiB; walking them
+    takes 100, ten times a second for every source that is logged to."""
+    count = len(data) // POINT_WIDTH
+    for offset, tag in _POINT_TAGS:
+        column = data[offset : count * POINT_WIDTH : POINT_WIDTH]
+        count = len(column) - len(column.lstrip(tag))
+    return count * POINT_WIDTH
+
+
 def whole_events(data: bytes, start: int) -> int:
     """Bytes of the whole arrays at the beginning of `data`, the kinds of a fixed width in that width; 0 when no event begins at
     `start`."""
+    end = _run_of_points(data)
+    met = start <= end and start % POINT_WIDTH == 0
     unpacker = msgpack.Unpacker(max_buffer_size=len(data) or 1)
-    unpacker.feed(data)
-    end, met = 0, start == 0
+    unpacker.feed(data[end:])
+    run = end
     while end + 1 < len(data) and data[end] & 0xF0 == 0x90:
         try:
             unpacker.skip()
         except Exception:  # msgpack raises a handful of unrelated types on torn bytes; all end the walk
             break
-        width = unpacker.tell() - end
+        width = run + unpacker.tell() - end
         if width != _WIDTHS.get(data[end + 1], width):
             break
         end += width

@@ -1,0 +1,87 @@
+"""Status files: soon for who waits, now and then for who looks."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import pytest
+
+from headrace_agent import report
+from headrace_agent.budget import Budget
+from headrace_agent.report import Reporter
+from headrace_agent.source import Source
+from headrace_proto.home import Home
+from headrace_proto.journal import JournalReader
+from headrace_proto.limits import MIB
+from headrace_proto.messages import Mark
+from headrace_proto.status import read_status
+from tests.waiting import until
+
+from .conftest import new_writer
+
+
+@pytest.fixture
+async def source(home: Home) -> AsyncIterator[Source]:
+    """One whose first status is written."""
+    writer = new_writer(home)
+    made = Source(JournalReader(writer.folder), Budget(MIB), None, 1)
+    yield made
+    made.sleep()
+    writer.close("succeeded")
+
+
+@contextlib.asynccontextmanager
+async def reporting(home: Home) -> AsyncIterator[Reporter]:
+    """A reporter at work."""
+    reporter = Reporter(home)
+    task = asyncio.create_task(reporter.run())
+    try:
+        yield reporter
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+def stored(home: Home, source: Source) -> int:
+    """What the status file says."""
+    status = read_status(home.status(source.header.experiment))
+    return status.sources[source.id].stored if status else -1
+
+
+def marked(reporter: Reporter, source: Source, position: int, short_id: str = "") -> None:
+    """The store's word has come."""
+    source.marked(Mark("s", source.header.experiment, source.id, position, position, short_id))
+    reporter.changed(source)
+
+
+async def test_a_status_is_told_soon_to_who_waits(home: Home, source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A first word, a short id and whatever a trainer has asked for are written at once; all else when its time has come."""
+    monkeypatch.setattr(report, "STEADY_S", 3600.0)
+    async with reporting(home) as reporter:
+        reporter.changed(source)
+        await until(lambda: stored(home, source) == 0, "the first word")
+        marked(reporter, source, 1, "DIG-1")
+        await until(lambda: stored(home, source) == 1, "the short id")
+        marked(reporter, source, 2, "DIG-1")
+        assert stored(home, source) == 1
+        source.asked_to_flush()
+        await until(lambda: stored(home, source) == 2, "what is waited for")
+    assert read_status(home.status(source.header.experiment)) is not None
+
+
+async def test_what_nobody_waits_for_is_written_in_the_end(
+    home: Home, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """News that were held back are in the file when the agent ends, and when their time comes."""
+    monkeypatch.setattr(report, "STEADY_S", 0.2)
+    async with reporting(home) as reporter:
+        marked(reporter, source, 1, "DIG-1")
+        marked(reporter, source, 2, "DIG-1")
+        await until(lambda: stored(home, source) == 2, "its time comes")
+        marked(reporter, source, 3, "DIG-1")
+        await until(lambda: stored(home, source) == 3, "its time comes again")
+        monkeypatch.setattr(report, "STEADY_S", 3600.0)
+        marked(reporter, source, 4, "DIG-1")
+    assert stored(home, source) == 4
