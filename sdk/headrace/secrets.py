@@ -169,10 +169,7 @@ def add(*names: str, shapes: Mapping[str, str] | None = None) -> None:
 
 def masked_value(what: str, name: str, value: Any) -> Any:
     """`value`, plain as JSON has values, of the parameter or property `name`, without the secrets in it. Warns once of a name."""
-    chosen = _chosen()
-    if chosen.off:
-        return value
-    kept = _masked(chosen, name, value, secret=False)
+    kept = masked(name, value)
     if kept != value and name not in _told:
         _told.add(name)
         warn(
@@ -180,6 +177,12 @@ def masked_value(what: str, name: str, value: Any) -> Any:
             f"{VARIABLE}={OFF}"
         )
     return kept
+
+
+def masked(name: str, value: Any) -> Any:
+    """As `masked_value`, and says nothing."""
+    chosen = _chosen()
+    return value if chosen.off else _masked(chosen, name, value, secret=False)
 
 
 def masked_text(text: str) -> str:
@@ -211,6 +214,12 @@ class KeyLines:
             return inside > 0 and begins < 0
         self._inside = max(0, inside - 1)
         return inside > 0
+
+
+def setting() -> str:
+    """What was chosen, as a text: what was masked under another one may look different."""
+    chosen = _chosen()
+    return OFF if chosen.off else ",".join(chosen.names[len(NAMES) :])
 
 
 def is_secret(name: str) -> bool:

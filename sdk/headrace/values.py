@@ -29,7 +29,7 @@ def parameter(name: str, value: Any) -> Any:
     from headrace.secrets import masked_value
 
     kept = _plain(value, name, 0)
-    if _size(kept) > PROPERTY_BYTES_MAX:
+    if parameter_size(kept) > PROPERTY_BYTES_MAX:
         raise InvalidValue(
             f"the parameter {name!r} is larger than {PROPERTY_BYTES_MAX} bytes: log it as an artifact, and its digest here"
         )
@@ -86,14 +86,14 @@ def _plain(value: Any, name: str, depth: int) -> Any:
     return _text(str(value))
 
 
-def _size(value: Any) -> int:
-    """About the bytes of a value in JSON."""
+def parameter_size(value: Any) -> int:
+    """About the bytes of a parameter's value in JSON."""
     if isinstance(value, str):
         return len(value.encode())
     if isinstance(value, dict):
-        return sum(len(key.encode()) + _size(item) + 2 for key, item in value.items())
+        return sum(len(key.encode()) + parameter_size(item) + 2 for key, item in value.items())
     if isinstance(value, list):
-        return sum(_size(item) + 1 for item in value)
+        return sum(parameter_size(item) + 1 for item in value)
     return 9
 
 

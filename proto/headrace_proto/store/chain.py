@@ -32,7 +32,7 @@ from headrace_proto.store.apply import Draft, FileDone, Place, Tables, apply
 from headrace_proto.store.apply.files import file_number
 from headrace_proto.store.apply.finish import archive, document_of, registers_of
 from headrace_proto.store.backend import Store, store_id
-from headrace_proto.store.claims import claim_number, claim_project
+from headrace_proto.store.claims import claim_id
 from headrace_proto.store.commits import PART_KINDS, Commit, PartKind, PartRecord, Parts, PendingFile, Side, SourceState
 from headrace_proto.store.curation import CURATION_SOURCE, Change
 from headrace_proto.store.documents import (
@@ -105,13 +105,17 @@ def _fields_of(commit: Commit) -> dict[str, Any]:
 class Chain:
     """The commits of one experiment in one store."""
 
-    def __init__(self, store: Store, project: str, experiment: str, *, clock: Clock = boot_clock) -> None:
-        """`clock` gives seconds that go on while this process is stopped or its host sleeps."""
+    def __init__(
+        self, store: Store, project: str, experiment: str, *, clock: Clock = boot_clock, wanted_id: str = ""
+    ) -> None:
+        """`clock` gives seconds that go on while this process is stopped or its host sleeps; `wanted_id` is the id that a new
+        experiment is to have, if that is free."""
         self.store: Final = store
         self.place: Final = Place(project, experiment)
         self.folder: Final = layout.experiment_folder(project, experiment)
         self._head = _Head()
         self._clock: Final = clock
+        self._wanted_id: Final = wanted_id
         self._looked_at = -inf  # when the head was surely the newest commit
         self._store_id = ""
         self._document_file = DocumentFile(store, layout.document_file(project, experiment))
@@ -348,7 +352,7 @@ class Chain:
             side = draft.archive.side()
             side_path = staging.put_side(side)
         fields = {
-            "document": document_of(draft, self.document.id or self._claim_id()),
+            "document": document_of(draft, self.document.id or claim_id(self.store, *self.place, self._wanted_id)),
             "parts": Parts(**{kind: (*self._live(kind), *added[kind]) for kind in PART_KINDS}),
             "dropped": self._dropped(side_path, draft.dropped),
             "side": side_path,
@@ -425,10 +429,6 @@ class Chain:
         return True
 
     # -- Small things ---------------------------------------------------------------------------------------------------
-
-    def _claim_id(self) -> str:
-        key = claim_project(self.store, self.place.project).key
-        return f"{key}-{claim_number(self.store, *self.place)}"
 
     def _state(self, source: str) -> SourceState:
         commit, side = self._head

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from itertools import count
+from itertools import chain, count
 from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 
 from pydantic import Field
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from headrace_proto.store.backend import Store
 
+_KEY: Final = re.compile(r"[A-Z][A-Z0-9]{0,15}")
+_ID: Final = re.compile(rf"({_KEY.pattern})-([1-9][0-9]{{0,8}})")
 KEY_LENGTH: Final = 3
 """Letters of a project's key, as Neptune's `SAL` for Salt-Detection."""
 
@@ -73,13 +75,15 @@ def project_keys(name: str) -> Iterator[str]:
         yield f"{stem}{number}"
 
 
-def claim_project(store: Store, name: str) -> ProjectRecord:
-    """The project's record, made with a key of its own if this is the first call for `name` in this store."""
+def claim_project(store: Store, name: str, wanted_key: str = "") -> ProjectRecord:
+    """The project's record, made with a key of its own if this is the first call for `name` in this store; with `wanted_key`, if
+    no other project has that."""
     known = read_project(store, name)
     if known is not None:
         return known
     now = datetime.now(UTC)
-    key = next(key for key in project_keys(name) if _claimed(store, layout.key_file(key), name, now))
+    keys = chain([wanted_key] if _KEY.fullmatch(wanted_key) else [], project_keys(name))
+    key = next(key for key in keys if _claimed(store, layout.key_file(key), name, now))
     record = ProjectRecord(id=project_id(name), name=name, key=key, created_at=now)
     if store.create(layout.project_file(name), _encoded(record)):
         return record
@@ -113,6 +117,23 @@ def project_folders(store: Store) -> list[str]:
         for name in store.names(workspace)
         if layout.is_project(f"{workspace}/{name}")
     )
+
+
+def claim_id(store: Store, project: str, experiment: str, wanted: str = "") -> str:
+    """`KEY-7` of the experiment's own: the one that is wanted, if it is free and the project's key is this one, else the next.
+
+    A project that is made here takes the wanted id's key, if that is free. Call it only for an experiment whose document has no
+    id yet.
+    """
+    found = _ID.fullmatch(wanted)
+    key = claim_project(store, project, found[1] if found else "").key
+    if (
+        found
+        and found[1] == key
+        and _claimed(store, layout.claim_file(project, int(found[2])), experiment, datetime.now(UTC))
+    ):
+        return wanted
+    return f"{key}-{claim_number(store, project, experiment)}"
 
 
 def claim_number(store: Store, project: str, experiment: str, hint: int = 1) -> int:

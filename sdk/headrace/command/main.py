@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from keyword import iskeyword
 from typing import Any, Final
 
 from headrace import __version__
@@ -36,9 +37,10 @@ COMMANDS: Final = (
     "doctor",
     "deploy",
     "close-gap",
+    "import",
 )
-"""Ours, each a module of this package with a function (or, of several commands, a `typer.Typer`) of that name, `_` for `-`; in the
-order of the help page."""
+"""Ours, each a module of this package with a function (or, of several commands, a `typer.Typer`) of that name, `_` for `-`, and
+`_` behind a word of Python's; in the order of the help page."""
 USAGE: Final = 2
 INTERRUPTED: Final = 130
 _DEBUG: Final = "--debug"
@@ -118,7 +120,7 @@ def _app(name: str | None) -> typer.Typer:
     app.callback()(_headrace)
     for ours in COMMANDS if name is None else [name] if name in COMMANDS else []:
         module = _import(ours)
-        command = getattr(module, ours.replace("-", "_"))
+        command = getattr(module, _identifier(ours))
         if isinstance(command, typer.Typer):
             app.add_typer(command, name=ours)
         else:
@@ -136,9 +138,14 @@ def _headrace(
     """Options that stand before the command's name; `invoke` has looked at them already."""
 
 
+def _identifier(name: str) -> str:
+    identifier = name.replace("-", "_")
+    return f"{identifier}_" if iskeyword(identifier) else identifier
+
+
 def _import(name: str) -> Any:
     try:
-        return import_module(f"headrace.command.{name.replace('-', '_')}")
+        return import_module(f"headrace.command.{_identifier(name)}")
     except MissingExtra:
         raise
     except ImportError as error:
