@@ -60,7 +60,7 @@ def single(path: str, kind: str, value: Any) -> dict[str, Any]:
 def point(path: str, kind: str, step: str | None, value: Any, at_ms: int | None = 0) -> dict[str, Any]:
     """A row of a series, `at_ms` after the beginning."""
     time = None if at_ms is None else datetime.fromtimestamp((BEGAN_MS + at_ms) / 1000, UTC)
-    row = {"attribute_path": path, "attribute_type": kind, "timestamp": time}
+    row: dict[str, Any] = {"attribute_path": path, "attribute_type": kind, "timestamp": time}
     row["step"] = None if step is None else Decimal(step)
     return {**row, **({"file_value": {"path": value}} if kind == "file_series" else {_COLUMNS[kind]: value})}
 
@@ -111,14 +111,13 @@ def metrics(project: str, run: str, channels: Sequence[str], steps: int, seed: i
     words = np.zeros((count, 2), np.int64)
     words[:, 0] = micro
     decimals = pa.Array.from_buffers(pa.decimal128(18, 6), count, [None, pa.py_buffer(words.tobytes())])
-    names = pa.DictionaryArray.from_arrays(
-        pa.array(np.repeat(np.arange(len(channels), dtype=np.int32), steps)), pa.array(list(channels))
-    ).cast(pa.string())
+    codes: Any = pa.array(np.repeat(np.arange(len(channels), dtype=np.int32), steps))
+    names = pa.DictionaryArray.from_arrays(codes, pa.array(list(channels))).cast(pa.string())
     columns: dict[str, Any] = {
-        "project_id": pa.array([project]).take(pa.array(np.zeros(count, np.int8))),
-        "run_id": pa.array([run]).take(pa.array(np.zeros(count, np.int8))),
+        "project_id": pa.repeat(project, count),
+        "run_id": pa.repeat(run, count),
         "attribute_path": names,
-        "attribute_type": pa.array(["float_series"]).take(pa.array(np.zeros(count, np.int8))),
+        "attribute_type": pa.repeat("float_series", count),
         "step": decimals,
         "timestamp": pa.array(BEGAN_MS + np.tile(np.arange(steps, dtype=np.int64) * 50, len(channels))).cast(TIME),
         "float_value": pa.array(np.random.default_rng(seed).normal(size=count)),

@@ -13,7 +13,10 @@ import pytest
 
 from headrace.command.main import invoke
 from headrace.command.running import PARTS, Running, log_file, running
+from headrace.reading import StoredExperiment, StoredProject
 from headrace_proto.home import Home
+from headrace_proto.store.backend import open_store
+from tests.exports import Exporter
 from tests.fixtures_s3 import s3_endpoint, s3_url
 from tests.waiting import wait_until
 
@@ -121,3 +124,36 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+# -- Imports ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def exporter(tmp_path: Path) -> Exporter:
+    """An export with nothing in it."""
+    return Exporter(tmp_path / "export")
+
+
+@pytest.fixture
+def load(exporter: Exporter, home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Imports the export into the test's store; the exit code."""
+    monkeypatch.setenv("HEADRACE_HOME", home.root)
+    monkeypatch.delenv("HEADRACE_STORE", raising=False)
+    store = str(tmp_path / "store")
+    return lambda *more: invoke(["import", "neptune", str(exporter.folder), "--store", store, *more])
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> Callable[..., StoredExperiment]:
+    """An experiment of the test's store."""
+
+    def find(wanted: str, project: str = "acme/sandbox") -> StoredExperiment:
+        return StoredProject(open_store(str(tmp_path / "store")), project).get_experiment(wanted)
+
+    return find
+
+
+def everything(store: Path) -> dict[str, bytes]:
+    """Every byte of a store."""
+    return {str(path.relative_to(store)): path.read_bytes() for path in sorted(store.rglob("*")) if path.is_file()}

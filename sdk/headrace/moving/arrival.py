@@ -81,6 +81,7 @@ def import_run(store: Store, export: Export, run: Run, project: str | None = Non
                 run, Fate.CHANGED, place, f"{found.document.id} was imported from another state of this export"
             )
         if _is_whole(found, int(there.get("sources", 1))):
+            found.compact(now_ns=time.time_ns(), final=True)  # a kill may have come between the last commit and this
             return Arrived(run, Fate.THERE, place, _row(found), dict(there.get("left_out") or {}))
     return _Arrival(store, export, run, place, experiment, mark).complete()
 

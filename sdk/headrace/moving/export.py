@@ -35,6 +35,8 @@ class Group(NamedTuple):
     path: str
     number: int
     rows: int
+    shared: bool
+    """Whether it has rows of other runs, too."""
 
 
 class Run(NamedTuple):
@@ -62,13 +64,13 @@ class Run(NamedTuple):
         """Its rows of a row group. A column that the export does not have is null. Raises `Corrupt`."""
         try:
             with pq.ParquetFile(group.path, read_dictionary=list(_WORDS)) as file:
-                have = [name for name in ("project_id", "run_id", *columns) if name in file.schema_arrow.names]
+                wanted = [*columns, "project_id", "run_id"] if group.shared else columns
+                have = [name for name in wanted if name in file.schema_arrow.names]
                 table = file.read_row_group(group.number, columns=have, use_threads=False)
         except (OSError, pa.ArrowException) as error:
             raise Corrupt(f"{group.path} cannot be read: {error}") from error
-        owner = (pc.field("project_id") == self.project_id) & (pc.field("run_id") == self.run_id)
-        mine = table.filter(owner)
-        table = mine if mine.num_rows < table.num_rows else table
+        if group.shared:
+            table = table.filter((pc.field("project_id") == self.project_id) & (pc.field("run_id") == self.run_id))
         for name in columns:
             if name not in have:
                 table = table.append_column(name, pa.nulls(table.num_rows))
@@ -140,7 +142,7 @@ def _groups(path: str) -> list[tuple[tuple[str, str], Group]]:
         for index in range(file.metadata.num_row_groups):
             rows = file.metadata.row_group(index).num_rows
             owners = _owners(file, index) if rows else []
-            found.extend((owner, Group(path, index, rows)) for owner in owners)
+            found.extend((owner, Group(path, index, rows, len(owners) > 1)) for owner in owners)
     return found
 
 

@@ -16,7 +16,7 @@ from headrace_proto.errors import Corrupt, FormatUnknown, InvalidName
 from headrace_proto.ids import project_id, random_id
 from headrace_proto.store import layout
 from headrace_proto.store.backend import open_store
-from headrace_proto.store.claims import claim_number, claim_project, projects, read_project
+from headrace_proto.store.claims import claim_id, claim_number, claim_project, projects, read_project
 from tests.proto.store_base.faults import FaultyStore
 
 if TYPE_CHECKING:
@@ -114,6 +114,20 @@ def test_numbers_count_up(store: Store) -> None:
         numbers.append(claim_number(store, PROJECT, experiment, hint=numbers[-1] + 1))
     assert numbers == list(range(1, 21))
     assert _claims(store) == dict(zip(numbers, experiments, strict=True))
+
+
+def test_a_wanted_id_is_given_where_it_is_free(store: Store) -> None:
+    """An import brings its ids: to the same experiment again, to another one the next number, and never another project's key."""
+    first, second = random_id(), random_id()
+    assert claim_id(store, PROJECT, first, "SAN-12") == claim_id(store, PROJECT, first, "SAN-12") == "SAN-12"
+    taken = claim_id(store, PROJECT, second, "SAN-12")
+    assert taken != "SAN-12"
+    assert taken.startswith("SAN-")
+    assert claim_id(store, PROJECT, random_id(), "OTHER-3").startswith("SAN-")
+    assert claim_id(store, "else/where", random_id(), "SAN-5") == "WHE-1"
+    assert claim_id(store, "third/one", random_id(), "not an id") == "ONE-1"
+    owners = _claims(store)
+    assert (owners[12], len(owners)) == (first, 3)
 
 
 def test_the_end_is_found_in_few_steps(store: Store) -> None:

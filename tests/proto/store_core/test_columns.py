@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from headrace_proto import events
 from headrace_proto.events import Kind
 from headrace_proto.limits import CHANNELS_MAX
-from headrace_proto.store.columns import BadCut, Poison, cut, decode, event_ends
+from headrace_proto.store.columns import BadCut, Poison, cut, decode, encoded_points, event_ends
 from tests.proto.store_core.script import NOW_NS, Source
 
 Model = list[tuple[int, int, float | None, int, float]]
@@ -85,6 +85,20 @@ def test_decoding_gives_back_what_was_written(told: list[Any], first: int) -> No
         e.raw == raw[e.position - first : ends[np.searchsorted(ends, e.position - first, "right")]]
         for e in decoded.events
     )
+
+
+@given(st.lists(st.tuples(st.integers(0, 9_999), st.floats(), st.integers(0, 2**63), st.floats()), max_size=50))
+def test_columns_become_the_bytes_that_a_journal_has(points: list[tuple[int, float, int, float]]) -> None:
+    """Byte for byte what the writer packs; and they are read back."""
+    channel, step, time, value = (
+        (np.array(column) for column in zip(*points, strict=True)) if points else [np.array([])] * 4
+    )
+    raw = encoded_points(channel.astype(np.int32), step, time.astype(np.uint64), value)
+    packed = [
+        events.POINT.pack(events.point_prefix(c), s, events.TAG_U64, t, events.TAG_F64, v) for c, s, t, v in points
+    ]
+    assert raw == b"".join(packed)
+    assert decode(raw, 0, {}).points.channel.tolist() == [point[0] for point in points]
 
 
 def test_a_run_of_points_and_checks_is_one_array() -> None:
