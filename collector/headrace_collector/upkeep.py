@@ -170,7 +170,7 @@ class Upkeep:
     def _ended_lately(self) -> Iterator[tuple[Place, Task]]:
         now_s = time.time()
         for project in project_folders(self._store):
-            table = Catalog(self._store, project).table().select(["experiment", "finished_at"])
+            table = Catalog(self._store, project).listing().head.select(["experiment", "finished_at"])
             for row in table.filter(pc.is_valid(table["finished_at"])).to_pylist():
                 age_s = now_s - row["finished_at"].timestamp()
                 if age_s < LATELY_S:

@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks [NAME ...] [--write FOLDER]
 
-NAME picks benchmarks (sdk, agent, collector, path, node, recovery, files, store, load, import); `--write` keeps the table in files.
+NAME picks benchmarks (`--help` names them); `--write` keeps the table as Markdown and JSON.
 """
 
 from __future__ import annotations
@@ -17,7 +17,19 @@ from rich.console import Console
 
 from tests.benchmarks.rows import Row, as_json, as_markdown, machine_line, show
 
-BENCHMARKS = ("sdk", "agent", "collector", "path", "node", "recovery", "files", "store", "load", "import")
+BENCHMARKS = (
+    "sdk",
+    "agent",
+    "collector",
+    "path",
+    "node",
+    "recovery",
+    "files",
+    "store",
+    "reading",
+    "load",
+    "import",
+)
 
 
 def main() -> int:

@@ -89,7 +89,7 @@ def _projects(store: Store, *, json: bool) -> None:
 def _sorted(rows: Rows, sort: str) -> Rows:
     """By a metric's last value; experiments without one, and those where it is NaN, come last."""
     name, sign = (sort[1:], -1.0) if sort.startswith("-") else (sort, 1.0)
-    known = by_name(rows.table, "metrics")
+    known = by_name(rows.listing.table(), "metrics")
     if name not in known:
         if not rows:
             return rows
@@ -97,7 +97,8 @@ def _sorted(rows: Rows, sort: str) -> Rows:
             f"--sort={sort!r} names no metric of these experiments; they have {', '.join(sorted(known))}"
         )
     values = known[name].to_numpy(zero_copy_only=False)
-    return Rows(rows.table.take(pa.array(np.argsort(sign * values, kind="stable"), pa.int64())))
+    order = pa.array(np.argsort(sign * values, kind="stable"), pa.int64())
+    return Rows(rows.listing.of(rows.listing.head.take(order)))
 
 
 def _experiments(rows: Sequence[CatalogRow], mute: set[str], console: Console) -> Table:

@@ -21,11 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import pandas as pd
-    import pyarrow as pa
 
     from headrace.reading.experiment import StoredExperiment
     from headrace_proto.store.backend import Store
-    from headrace_proto.store.catalog import CatalogRow
+    from headrace_proto.store.catalog import CatalogRow, Listing
     from headrace_proto.store.claims import ProjectRecord
 
 _SHOWN_MATCHES: Final = 5
@@ -43,7 +42,8 @@ class StoredProject:
         self.name: Final = names.project_name(name)
         self.id: Final = project_id(name)
         self._catalog: Final = Catalog(self.store, name)
-        self._all: tuple[pa.Table, Leaderboard] | None = None  # of all experiments, for as long as nothing is new
+        self._all: tuple[Listing, Listing] | None = None  # of all experiments: in no order, and in order
+        self._board: tuple[Listing, Leaderboard] | None = None  # for as long as nothing is new
 
     def __repr__(self) -> str:
         return f"StoredProject({self.name!r}, store={self.store.url!r})"
@@ -52,7 +52,7 @@ class StoredProject:
         return iter(self.get_experiments())
 
     def __len__(self) -> int:
-        return self._catalog.table().num_rows
+        return len(self._catalog.listing())
 
     @property
     def record(self) -> ProjectRecord:
@@ -70,7 +70,7 @@ class StoredProject:
 
     def get_members(self) -> list[str]:
         """Who has experiments here, sorted: the names that were given or found at creation. Nobody has verified them."""
-        owners = pc.unique(self._catalog.table()["owner"]).to_pylist()
+        owners = pc.unique(self._catalog.listing().head["owner"]).to_pylist()
         return sorted(owner for owner in owners if owner)
 
     def get_experiments(
@@ -89,8 +89,8 @@ class StoredProject:
         """
         from headrace.reading.experiment import StoredExperiment
 
-        table = self._listed(Criteria(id, state, owner, tag, min_running_time))
-        rows, each = Rows(table), table["experiment"].to_pylist()
+        listing = self._listed(Criteria(id, state, owner, tag, min_running_time))
+        rows, each = Rows(listing), listing.head["experiment"].to_pylist()
         return [
             StoredExperiment(self.store, self.name, str(experiment), row=partial(rows.__getitem__, place))
             for place, experiment in enumerate(each)
@@ -109,10 +109,12 @@ class StoredProject:
         Columns: `id`, `name`, `created`, `finished`, `owner`, `notes`, `running_time` (seconds), `size` (bytes), `tags`, then
         `channel_<name>` with the last value (255 characters of a text), `parameter_<name>` and `property_<key>`.
         """
-        table = self._listed(Criteria(id, state, owner, tag, min_running_time))
-        if self._all is not None and self._all[1].table is table:
-            return self._all[1].frame()
-        return Leaderboard(table).frame()
+        listing = self._listed(Criteria(id, state, owner, tag, min_running_time))
+        if self._all is None or listing is not self._all[1]:
+            return Leaderboard(listing.table()).frame()
+        if self._board is None or self._board[0] is not listing:
+            self._board = (listing, Leaderboard(listing.table()))
+        return self._board[1].frame()
 
     def rows(
         self,
@@ -125,15 +127,15 @@ class StoredProject:
         """The same experiments as the catalog has them; a row is made when it is asked for."""
         return Rows(self._listed(Criteria(id, state, owner, tag, min_running_time)))
 
-    def _listed(self, criteria: Criteria) -> pa.Table:
+    def _listed(self, criteria: Criteria) -> Listing:
         """The same experiments in columns, in the order of their numbers."""
-        table = self._catalog.table()
-        found = matching(table, criteria, silent=partial(silent, table, self.store))
-        if found is not table:
-            return in_order(found)
-        if self._all is None or self._all[0] is not table:
-            self._all = (table, Leaderboard(in_order(table)))
-        return self._all[1].table
+        listing = self._catalog.listing()
+        found = matching(listing.head, criteria, silent=partial(silent, listing.head, self.store))
+        if found is not listing.head:
+            return listing.of(in_order(found))
+        if self._all is None or self._all[0] is not listing:
+            self._all = (listing, listing.of(in_order(listing.head)))
+        return self._all[1]
 
     def get_experiment(self, id: str) -> StoredExperiment:  # noqa: A002
         """The experiment with this id: `DIG-7`, its internal id, or the beginning of that if no other begins so.
@@ -155,10 +157,11 @@ class StoredProject:
         """The rows of experiments that `wanted` may mean: with this id, short or internal; else with one that begins so."""
         if not wanted:
             return []
-        table = self._catalog.table()
-        exact = matching(table, Criteria(id=wanted))
-        found = exact if exact.num_rows else table.filter(pc.starts_with(table["experiment"], wanted))
-        return self._catalog.rows(in_order(found))
+        listing = self._catalog.listing()
+        found = matching(listing.head, Criteria(id=wanted))
+        if not found.num_rows:
+            found = listing.head.filter(pc.starts_with(listing.head["experiment"], wanted))
+        return self._catalog.rows(listing.of(in_order(found)))
 
     def _no_single(self, wanted: str, found: list[CatalogRow]) -> str:
         if not found:

@@ -19,6 +19,8 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 import pyarrow as pa
@@ -35,8 +37,8 @@ from headrace_proto.store.catalog.row import (
     CatalogRow,
     row_of,
 )
+from headrace_proto.store.catalog.segment import Listing, Rows, Segment, joined
 from headrace_proto.store.catalog.table import (
-    Rows,
     by_name,
     decoded,
     encoded,
@@ -48,7 +50,7 @@ from headrace_proto.store.catalog.table import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from headrace_proto.store.backend import Store
 
@@ -60,6 +62,7 @@ __all__ = [
     "TEXT_CHARACTERS_MAX",
     "Catalog",
     "CatalogRow",
+    "Listing",
     "Rows",
     "append_rows",
     "by_name",
@@ -117,8 +120,8 @@ class Catalog:
     def __init__(self, store: Store, project: str) -> None:
         self._store: Final = store
         self._project: Final = project
-        self._tables: dict[str, pa.Table] = {}
-        self._shown: tuple[frozenset[str], pa.Table] | None = None
+        self._segments: dict[str, Segment] = {}
+        self._shown: tuple[frozenset[str], Listing] | None = None
         self._rows: dict[str, CatalogRow] = {}
 
     def append(self, rows: Iterable[CatalogRow]) -> None:
@@ -138,8 +141,8 @@ class Catalog:
         folded = [self._fold(shard, deltas_min) for shard in self._present_shards()]
         return any(folded)
 
-    def table(self) -> pa.Table:
-        """The newest row of every experiment, in no order (see `in_order`). The same table as before if nothing is new."""
+    def listing(self) -> Listing:
+        """The newest row of every experiment, in no order (see `in_order`). The same object as before if nothing is new."""
         for _ in range(READ_ATTEMPTS):
             try:
                 return self._load()
@@ -149,20 +152,20 @@ class Catalog:
             f"the catalog of {self._project!r} was folded at every one of {READ_ATTEMPTS} reads: read it again"
         )
 
-    def rows(self, table: pa.Table | None = None) -> list[CatalogRow]:
-        """The rows of `table`, or of all experiments. Those that were made before are the same objects."""
-        chosen = self.table() if table is None else table
-        keys = experiments_and_commits(chosen)
+    def rows(self, listing: Listing | None = None) -> list[CatalogRow]:
+        """The rows of `listing`, or of all experiments. Those that were made before are the same objects."""
+        chosen = self.listing() if listing is None else listing
+        keys = experiments_and_commits(chosen.head)
         unknown = [index for index, key in enumerate(keys) if not self._knows(*key)]
-        made = rows_of(chosen if len(unknown) == len(keys) else chosen.take(pa.array(unknown, pa.int64())))
-        self._rows.update((row.experiment, row) for row in made)
+        made = chosen if len(unknown) == len(keys) else chosen.of(chosen.head.take(pa.array(unknown, pa.int64())))
+        self._rows.update((row.experiment, row) for row in rows_of(made.table()))
         return [self._rows[experiment] for experiment, _ in keys]
 
     # -- For inspections ------------------------------------------------------------------------------------------------
 
     def commits(self) -> dict[str, int]:
         """Of each experiment the commit that its newest row shows."""
-        return dict(experiments_and_commits(self.table()))
+        return dict(experiments_and_commits(self.listing().head))
 
     def damaged(self) -> list[tuple[str, Corrupt | FormatUnknown]]:
         """Files that cannot be read, each with the reason. One such file keeps readers from all the others."""
@@ -181,7 +184,7 @@ class Catalog:
         for shard in self._present_shards():
             paths = self._paths_of(shard)
             try:
-                table = newest([self._read(path) for path in paths])
+                table = newest(pa.concat_tables([self._read(path) for path in paths]))
             except FileNotFoundError:  # somebody folds: nothing is lost by leaving it as it is
                 continue
             kept = [index for index, (name, _) in enumerate(experiments_and_commits(table)) if name not in experiments]
@@ -213,7 +216,7 @@ class Catalog:
             return False
         paths = [f"{folder}/{name}" for name in merged]
         try:
-            table = newest([self._read(path) for path in paths])
+            table = newest(pa.concat_tables([self._read(path) for path in paths]))
         except FileNotFoundError:  # another folder of this shard was faster: its base has these rows
             return False
         self._replace(shard, table, paths)
@@ -225,21 +228,18 @@ class Catalog:
         self._create(shard, "base", table.num_rows, "parquet", encoded(table))
         self._store.delete(sorted(paths, reverse=True))
 
-    def _load(self) -> pa.Table:
+    def _load(self) -> Listing:
         """Every file's rows, those of files that are gone forgotten."""
         paths = self._paths()
         there = frozenset(paths)
         if self._shown is not None and self._shown[0] == there:
             return self._shown[1]
-        self._tables = {path: table for path, table in self._tables.items() if path in there}
+        self._segments = {path: segment for path, segment in self._segments.items() if path in there}
         for path in paths:
-            if path not in self._tables:
-                self._tables[path] = self._read(path)
-        if self._shown is not None and self._shown[0] < there:  # mostly: a few rows more, and none taken away
-            tables = [self._shown[1], *(self._tables[path] for path in there - self._shown[0])]
-        else:
-            tables = list(self._tables.values())
-        self._shown = (there, newest(tables))
+            if path not in self._segments:
+                self._segments[path] = self._segment(path)
+        segments = tuple(self._segments.values())
+        self._shown = (there, Listing(newest(joined(segments)), segments))
         return self._shown[1]
 
     def _paths(self) -> list[str]:
@@ -250,10 +250,26 @@ class Catalog:
         return [f"{folder}/{name}" for name in self._store.names(folder) if _FILE.fullmatch(name)]
 
     def _read(self, path: str) -> pa.Table:
+        """All rows of a file."""
         data = self._store.read(path)
-        try:
+        with self._damage_told(path):
             return decoded(data) if path.endswith(".parquet") else table_of(_Delta.model_validate_json(data).rows)
-        except (ValidationError, pa.ArrowException) as error:
+
+    def _segment(self, path: str) -> Segment:
+        """The rows of a file, of which a reader will show some."""
+        if not path.endswith(".parquet"):
+            return Segment.held(self._read(path))
+        data = self._store.read(path)
+        with self._damage_told(path):
+            return Segment.filed(data, partial(self._damage_told, path))
+
+    @contextmanager
+    def _damage_told(self, path: str) -> Iterator[None]:
+        try:
+            yield
+        except FormatUnknown:
+            raise
+        except (ValidationError, pa.ArrowException, OSError, KeyError) as error:
             raise Corrupt(
                 f"{self._store.url_of(path)} is damaged, or of a newer release: delete it, the next commits repair the catalog"
             ) from error

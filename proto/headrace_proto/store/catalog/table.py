@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final, overload
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -32,8 +32,8 @@ _ROWS_AS_JSON: Final = b"1"
 _FORMAT_KEY: Final = b"headrace.catalog"
 _ZSTD_LEVEL: Final = 1
 _NUMBER: Final = r"^(?:.*-)?([0-9]{1,18})$"
-_BLOCK_ROWS: Final = 256
-"""Rows made at a time: one alone costs as much as fifty, and who looks at one looks at its neighbours."""
+_GROUP_ROWS: Final = 8 * 1024
+"""Of a row group: who shows a few of many rows decodes one or two of these."""
 
 _TIME: Final = pa.timestamp("us", tz="UTC")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -106,29 +106,6 @@ def _values(table: pa.Table, name: str) -> Iterable[Any]:
     return [dict(items) for items in values] if name in _MAPS else values
 
 
-class Rows(Sequence[CatalogRow]):
-    """The rows of a table, each made when it is asked for: most of a long list are only counted, or passed over."""
-
-    def __init__(self, table: pa.Table) -> None:
-        self.table: Final = table
-        self._blocks: Final[dict[int, list[CatalogRow]]] = {}
-
-    def __len__(self) -> int:
-        return self.table.num_rows
-
-    @overload
-    def __getitem__(self, index: int) -> CatalogRow: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[CatalogRow]: ...
-    def __getitem__(self, index: int | slice) -> CatalogRow | Sequence[CatalogRow]:
-        if isinstance(index, slice):
-            return [self[place] for place in range(*index.indices(len(self)))]
-        block, within = divmod(range(len(self))[index], _BLOCK_ROWS)
-        if block not in self._blocks:
-            self._blocks[block] = rows_of(self.table.slice(block * _BLOCK_ROWS, _BLOCK_ROWS))
-        return self._blocks[block][within]
-
-
 def by_name(table: pa.Table, field: str) -> dict[str, Any]:
     """A map column taken apart: of each name a column with one value a row, null where an experiment has none."""
     maps: Any = table[field].combine_chunks()
@@ -149,17 +126,15 @@ def by_name(table: pa.Table, field: str) -> dict[str, Any]:
 # -- What a reader makes of several files ---------------------------------------------------------------------------------
 
 
-def newest(tables: Sequence[pa.Table]) -> pa.Table:
+def newest(table: pa.Table) -> pa.Table:
     """Of each experiment the row of its highest commit."""
-    table = pa.concat_tables(tables) if tables else SCHEMA.empty_table()
     coded: Any = table["experiment"].combine_chunks().dictionary_encode()
     if len(coded.dictionary) == table.num_rows:
         return table
     codes, commits = coded.indices.to_numpy(), table["commit"].to_numpy()
     order = np.lexsort((np.arange(len(codes))[::-1], commits, codes))
-    last = order[np.append(np.diff(codes[order]) != 0, True)]
     keep = np.zeros(table.num_rows, np.bool_)
-    keep[last] = True
+    keep[order[np.append(np.diff(codes[order]) != 0, True)]] = True
     return table.filter(pa.array(keep))
 
 
@@ -204,22 +179,26 @@ def encoded(table: pa.Table) -> bytes:
         buffer,
         compression="zstd",
         compression_level=_ZSTD_LEVEL,
+        row_group_size=_GROUP_ROWS,
         use_dictionary=_REPEATED,  # type: ignore[arg-type]  # the stubs know only bool
         write_page_checksum=True,
     )
     return buffer.getvalue()
 
 
+def checked(schema: pa.Schema) -> bool:
+    """Whether a file's columns are ours; False if it is of the first format. Raises `FormatUnknown`."""
+    version = (schema.metadata or {}).get(_FORMAT_KEY)
+    if version not in (FORMAT, _ROWS_AS_JSON):
+        raise FormatUnknown(f"a catalog file of format {version!r}; this release knows {FORMAT!r}: use a newer one")
+    return version == FORMAT
+
+
 def decoded(data: bytes) -> pa.Table:
     """The table in a file's bytes. Raises `FormatUnknown`, and what Arrow says of bytes that are no Parquet."""
-    with pq.ParquetFile(
-        pa.BufferReader(data), page_checksum_verification=True
-    ) as file:  # read_table would import pandas
-        table = file.read()
-    version = (table.schema.metadata or {}).get(_FORMAT_KEY)
-    if version == _ROWS_AS_JSON:
-        texts: list[Any] = table["row"].to_pylist()
-        return table_of(_ROWS.validate_json(f"[{','.join(texts)}]"))
-    if version != FORMAT:
-        raise FormatUnknown(f"a catalog file of format {version!r}; this release knows {FORMAT!r}: use a newer one")
-    return table.select(SCHEMA.names).cast(SCHEMA)
+    with pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True) as file:  # read_table imports pandas
+        ours, table = checked(file.schema_arrow), file.read()
+    if ours:
+        return table.select(SCHEMA.names).cast(SCHEMA)
+    texts: list[Any] = table["row"].to_pylist()
+    return table_of(_ROWS.validate_json(f"[{','.join(texts)}]"))
