@@ -4,6 +4,7 @@
 #   make test     the whole suite, real nats-server included
 #   make check    lint, format, types, import layers, tidiness
 #   make bench    the figures of the README, as tables
+#   make bench-peers  wandb, mlflow and others beside us, into tests/benchmarks/RESULTS.md: ONLY=trackio,headrace COLUMNS=read RUNS=3
 #   make soak     minutes of faults, then a verdict: SECONDS=600 SEED=any LOSSY=1 REMOTE=1
 #   make up       nats-server, agent and collector for this checkout, until Ctrl-C
 #   make pins     write constraints.txt anew from what .venv holds
@@ -18,7 +19,11 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_CONSTRAINT := constraints.txt
 export PIP_BUILD_CONSTRAINT := constraints.txt
 
-.PHONY: demo test check bench soak up pins
+PEERS := .venv-peers
+PEERS_PINS := tests/benchmarks/peers/constraints.txt
+PEERS_READY := $(PEERS)/.ready
+
+.PHONY: demo test check bench bench-peers soak up pins
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -42,6 +47,18 @@ check: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m tests.benchmarks
+
+# The peers have an environment and pins of their own: nothing of theirs is a dependency of ours.
+$(PEERS_READY): tests/benchmarks/peers/requirements.txt $(PEERS_PINS)
+	rm -rf $(PEERS)
+	$(PYTHON) -m venv $(PEERS)
+	PIP_CONSTRAINT=$(PEERS_PINS) PIP_BUILD_CONSTRAINT=$(PEERS_PINS) \
+	  $(PEERS)/bin/python -m pip install --quiet --requirement tests/benchmarks/peers/requirements.txt
+	@touch $@
+
+bench-peers: $(READY) $(PEERS_READY)
+	$(BIN)/python -m tests.benchmarks.peers $(if $(ONLY),--only $(ONLY)) $(if $(COLUMNS),--columns $(COLUMNS)) \
+	  $(if $(RUNS),--runs $(RUNS)) $(if $(ONLY)$(COLUMNS),,--write tests/benchmarks)
 
 soak: $(READY)
 	$(BIN)/python -m tests.chaos $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) $(if $(LOSSY),--lossy) \
