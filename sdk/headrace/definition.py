@@ -108,6 +108,13 @@ def define(
     )
 
 
+def checked_git(given: Any) -> Any:
+    """What `git_info` may be: a `GitInfo`, None for what is found, False for nothing."""
+    if given is None or isinstance(given, bool) or hasattr(given, "commit"):
+        return given
+    raise InvalidValue(f"git_info must be a headrace.git.GitInfo, or False for nothing, not {given!r:.80}")
+
+
 def checked_tags(given: Any) -> tuple[str, ...]:
     """Tags by Neptune's rule, each once, in order."""
     if isinstance(given, str) or not hasattr(given, "__iter__"):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from headrace import attaching
 from headrace.aborting import checked_callback
-from headrace.definition import define
+from headrace.definition import checked_git, define
 from headrace.experiment import Capture, Experiment, alive
 from headrace.identity import check_resume, identify
 from headrace.live.handle import Origin
@@ -143,7 +143,7 @@ class Project:
         """
         if on_error not in ("raise", "warn"):
             raise InvalidValue(f"on_error must be 'raise' or 'warn', not {on_error!r:.80}")
-        callback = checked_callback(abort_callback)
+        callback, git_info = checked_callback(abort_callback), checked_git(git_info)
         identity = identify(self.name, key, rank, label, hardware=send_hardware_metrics)
         definition = define(
             name,
