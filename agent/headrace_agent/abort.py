@@ -5,8 +5,8 @@ by the program's own handler of SIGTERM, which the SDK then understands, or with
 Where its process waits for that file, because its user gave a callback, nothing else is done. All others get SIGTERM, their
 children too, and after a grace SIGKILL; but only a process that is proven to be the one that writes the journal:
 
-    the journal is of this boot and of this pid namespace, and its lock is held (or the journal mapped) still;
-    the process with its pid started when its header says, and belongs to this user.
+    the journal is of this boot, and its lock is held (or the journal mapped) still;
+    the process with its pid, in its pid namespace, started when its header says, and belongs to this user.
 
 What a request said is kept in the journal's folder, so that a new agent knows why a process ended while there was none.
 """
@@ -20,7 +20,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
-from headrace_agent.processes import Ended, Held, Program, parents_of
+from headrace_agent.processes import KILLED_S, Ended, Held, Program, parents_of, pid_here
 from headrace_agent.source import Death, Source
 from headrace_agent.tail import Tail
 from headrace_agent.uplink import Uplink
@@ -42,15 +42,9 @@ log = logging.getLogger(__name__)
 class Target(NamedTuple):
     """One process, and the sources that it writes."""
 
-    pid: int
+    pid: int | None  # as it is called here; None in a pid namespace that cannot be seen
     start: int
-    namespace: int
     sources: tuple[Source, ...]
-
-    @property
-    def is_ours(self) -> bool:
-        """Whether its pid means that process here, too."""
-        return self.namespace == machine.pid_namespace()
 
     @property
     def has_callback(self) -> bool:
@@ -152,50 +146,66 @@ class Aborter:
                 processes[header.pid, header.pid_start, header.pid_namespace].append(source)
             else:
                 await self._say(request.request, source, state, text)
-        targets = [Target(*process, tuple(sources)) for process, sources in processes.items()]
+        targets = [
+            Target(pid_here(pid, start, namespace), start, tuple(sources))
+            for (pid, start, namespace), sources in processes.items()
+        ]
         grace_s = self._grace_s if request.grace_s < 0 else min(request.grace_s, GRACE_S_MAX)
         if targets:
             log.warning("experiment %s is %s; it has %d processes here", request.experiment, asked, len(targets))
-        called = {target.pid for target in targets if target.has_callback and target.is_ours}
+        called = {target.pid for target in targets if target.has_callback and target.pid is not None}
         await asyncio.gather(*(self._end(target, asked, called, grace_s) for target in targets))
 
     async def _end(self, target: Target, asked: abort.Request, called: set[int], grace_s: float) -> None:
-        """End one process, or leave that to the callback that it, or one above it, has."""
+        """End one process, and say how."""
         try:
-            for source in target.sources:
-                source.aborted = str(asked)
-                abort.ask(source.folder, asked)
-        except OSError as error:  # a full disk: what this agent sees of the end says all the same why it came
-            log.warning("the request to end %s cannot be left with it: %s", target.pid, error)
-            if target.has_callback:
-                await self._say_all(target, asked.id, SourceState.REFUSED, f"its callback cannot be asked: {error}")
-                return
-        above = next((pid for pid in parents_of(target.pid) if pid in called), None)
-        if target.has_callback:
-            state, text = await self._call(target, asked)
-        elif above is not None:
-            state, text = SourceState.CALLED, f"left to the abort_callback of process {above}, which started it"
-        else:
-            state, text = await self._signal(target, asked.id, called, grace_s)
+            state, text = await self._ended(target, asked, called, grace_s)
+        except Exception as error:  # who asked hears of it, and of all the other processes
+            log.exception("process %s could not be ended", target.pid)
+            state, text = SourceState.REFUSED, f"it could not be ended: {error!r}"
         await self._say_all(target, asked.id, state, text)
         self._tail.rouse(lambda lane: lane.source in target.sources)
+
+    async def _ended(self, target: Target, asked: abort.Request, called: set[int], grace_s: float) -> tuple[str, str]:
+        """End a process, or leave that to the callback that it, or one above it, has."""
+        above = next((pid for pid in parents_of(target.pid) if pid in called), None) if target.pid is not None else None
+        if target.has_callback:
+            return await self._call(target, asked)
+        if above is not None:
+            self._ask(target, asked)
+            return SourceState.CALLED, f"left to the abort_callback of process {above}, which started it"
+        return await self._signal(target, asked, called, grace_s)
+
+    def _ask(self, target: Target, asked: abort.Request) -> str:
+        """From now on the end of these sources is an abort. What is wrong with asking their process, if anything is."""
+        fault = ""
+        for source in target.sources:
+            source.aborted = str(asked)
+            try:
+                abort.ask(source.folder, asked)
+            except OSError as error:  # a full disk: what this agent sees of the end says all the same why it came
+                fault = f"the request cannot be left with it: {error}"
+                log.warning("source %s: %s", source.id, fault)
+        return fault
 
     async def _say_all(self, target: Target, request: str, state: str, text: str, wait_s: float = 0.0) -> None:
         for source in target.sources:
             await self._say(request, source, state, text, wait_s)
 
-    async def _signal(self, target: Target, request: str, called: set[int], grace_s: float) -> tuple[str, str]:
-        held = Held.of(target.pid, target.start)
+    async def _signal(self, target: Target, asked: abort.Request, called: set[int], grace_s: float) -> tuple[str, str]:
+        held = Held.of(target.pid, target.start) if target.pid is not None else None
         if held is None or any(_has_let_go(source) for source in target.sources):
             if held is not None:
                 held.close()
             return SourceState.GONE, "its process ended just now"
-        await self._say_all(
-            target, request, SourceState.ASKED, f"SIGTERM was sent; SIGKILL follows after {grace_s:g} s"
-        )
+        self._ask(target, asked)
+        text = f"SIGTERM was sent; SIGKILL follows after {grace_s:g} s"
+        await self._say_all(target, asked.id, SourceState.ASKED, text, grace_s + KILLED_S)
         return _told(await Program(held, called).end(grace_s))
 
     async def _call(self, target: Target, asked: abort.Request) -> tuple[str, str]:
+        if fault := self._ask(target, asked):
+            return SourceState.REFUSED, fault
         await self._say_all(target, asked.id, SourceState.ASKED, "its abort_callback was asked to run", CALLBACK_S)
         loop = asyncio.get_running_loop()
         until = loop.time() + CALLBACK_S
@@ -246,18 +256,18 @@ def _standing(source: Source) -> tuple[str, str]:
             SourceState.REFUSED,
             f"its journal was written on {header.host.partition('/')[0]}, and is only shipped from here",
         )
-    here = header.pid_namespace == machine.pid_namespace()
-    if here and header.pid == os.getpid():
+    if header.pid == os.getpid() and header.pid_namespace == machine.pid_namespace():
         return SourceState.REFUSED, "this agent runs inside that very process"
     try:
         if _has_let_go(source):
             return SourceState.GONE, "its process has died; that is being told to the store"
     except (HeadraceError, OSError) as error:
         return SourceState.REFUSED, f"its journal cannot be read: {error}"
-    if not here and not abort.is_expected(source.folder):
+    seen = pid_here(header.pid, header.pid_start, header.pid_namespace)
+    if seen is None and not abort.is_expected(source.folder):
         return SourceState.REFUSED, (
-            "its process is in another pid namespace than the agent (in a container of its own): let them share one "
-            "(shareProcessNamespace in Kubernetes), or give create_experiment an abort_callback"
+            "its process is in a container whose processes the agent cannot see: let it (in Kubernetes shareProcessNamespace, or "
+            "hostPID for an agent of its own pod), or give create_experiment an abort_callback"
         )
     return SourceState.ALIVE, ""
 

@@ -179,6 +179,31 @@ def parents_of(pid: int) -> list[int]:
         return []
 
 
+def pid_here(pid: int, start: int, namespace: int, proc: str = "/proc") -> int | None:
+    """What a process of another pid namespace is called in this one; None where it cannot be seen from here.
+
+    An agent that sees the host's processes (`hostPID` in Kubernetes) sees those of containers under other pids. Raises nothing.
+    """
+    if namespace == machine.pid_namespace():
+        return pid
+    for name in _listed(proc):
+        with suppress(OSError, ValueError, StopIteration):
+            if os.stat(f"{proc}/{name}/ns/pid").st_ino != namespace:
+                continue
+            with open(f"{proc}/{name}/status", encoding="ascii", errors="replace") as file:
+                called = next(line for line in file if line.startswith("NSpid:")).split()
+            if int(called[-1]) == pid and machine.process_start(int(name)) == start:
+                return int(name)
+    return None
+
+
+def _listed(proc: str) -> list[str]:
+    try:
+        return [name for name in os.listdir(proc) if name.isdigit()]
+    except OSError:
+        return []
+
+
 def own_line() -> frozenset[int]:
     """This process and those above it."""
     return frozenset({os.getpid(), *parents_of(os.getpid())})

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from nats.aio.msg import Msg
 
 from headrace.service.broker import connect
 from headrace.service.nats_server import NatsServer
-from headrace_agent.processes import Held, Program
+from headrace_agent.processes import Held, Program, pid_here
 from headrace_proto import abort, messages, subjects
 from headrace_proto.events import Outcome
 from headrace_proto.frame import ABORTED, FrameKind
@@ -140,11 +141,12 @@ async def test_only_the_experiment_that_is_meant_is_ended(
     nats_server: NatsServer, serve: Serve, write: Write, home: Home
 ) -> None:
     """Its process gets SIGTERM, the request lies beside its journal, and its death is told as an abort. The other lives."""
-    async with FarEnd(nats_server.url) as far, serve(), operating(nats_server.url) as operator:
+    async with FarEnd(nats_server.url) as far, serve() as agent, operating(nats_server.url) as operator:
         other, writer = write(), write()
         said = await operator.abort(writer.experiment, reason="diverged")
         assert [answer.state for answer in said] == [SourceState.ASKED, SourceState.ENDED]
         assert (said[1].source, said[1].pid, said[1].rank) == (writer.source, writer.process.pid, 0)
+        assert said[0].wait_s > agent.settings.abort_grace_s, "who asked knows how long to wait for the last word"
         assert writer.process.wait(30) == -signal.SIGTERM
         assert abort.asked(writer.folder) is not None
         await until(lambda: writer.source in far.dead, "the death is told")
@@ -247,6 +249,19 @@ async def test_a_process_that_cannot_be_proven_is_left_alone(
         assert writer.lives
 
 
+async def test_a_pid_that_is_somebody_elses_by_now_is_left_alone(
+    nats_server: NatsServer, serve: Serve, write: Write
+) -> None:
+    """The journal's lock is held, but the process of its pid started at another time: no signal, and no abort."""
+    before = "start = machine.process_start; machine.process_start = lambda pid: start(pid) + 1"
+    async with serve(), operating(nats_server.url) as operator:
+        writer = write(before=before)
+        said = await operator.abort(writer.experiment)
+        assert {answer.state for answer in said} == {SourceState.GONE}
+        assert abort.asked(writer.folder) is None
+        assert writer.lives
+
+
 async def test_a_process_in_another_container_is_asked_by_its_callback(
     nats_server: NatsServer, serve: Serve, write: Write
 ) -> None:
@@ -326,6 +341,43 @@ def test_a_pid_is_not_enough_to_be_held() -> None:
     assert not held.send(signal.SIGTERM)
     held.close()
     assert Held.of(child.pid, start) is None
+
+
+def test_another_users_process_is_not_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor one that was ours when it began and runs as somebody else now."""
+    child = subprocess.Popen(["sleep", "600"])
+    start = machine.process_start(child.pid)
+    held = Held.of(child.pid, start)
+    assert held is not None
+    held.close()
+    monkeypatch.setattr(os, "geteuid", lambda: os.stat("/proc/self").st_uid + 1)
+    assert Held.of(child.pid, start) is None
+    child.kill()
+    child.wait()
+
+
+def test_a_process_of_a_container_is_found_by_what_it_is_called_there(tmp_path: Path) -> None:
+    """Its namespace, its pid in that, and its start must fit: another container's process 1 is not it."""
+    ours = os.getpid()
+    start = machine.process_start(ours)
+
+    def appears(name: int, called: str) -> int:
+        folder = tmp_path / str(name)
+        (folder / "ns").mkdir(parents=True)
+        (folder / "ns" / "pid").touch()
+        (folder / "status").write_text(f"Name:\tpython\nNSpid:\t{name}\t{called}\n")
+        return (folder / "ns" / "pid").stat().st_ino
+
+    (tmp_path / "uptime").touch()
+    (tmp_path / "31").mkdir()
+    appears(30, "17")
+    namespace = appears(ours, "17")
+    assert pid_here(17, start, namespace, str(tmp_path)) == ours
+    assert pid_here(18, start, namespace, str(tmp_path)) is None
+    assert pid_here(17, start + 1, namespace, str(tmp_path)) is None
+    assert pid_here(17, start, namespace + 1000, str(tmp_path)) is None
+    assert pid_here(17, start, namespace, str(tmp_path / "nowhere")) is None
+    assert pid_here(17, start, machine.pid_namespace(), str(tmp_path)) == 17
 
 
 def test_without_pidfds_the_pid_is_proven_again_before_each_signal(monkeypatch: pytest.MonkeyPatch) -> None:

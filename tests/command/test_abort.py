@@ -322,6 +322,21 @@ def test_a_process_that_has_no_agent_is_not_reached(place: Place, train: Train, 
     assert runs(trainer.process.pid)
 
 
+def test_a_direct_process_on_a_home_that_an_agent_serves_is_ended_like_any(place: Place, train: Train) -> None:
+    """The agent finds its journal, too; what it saw of the end reaches the store that it ships to, which here is the same."""
+    body = (
+        "quiet = dict(upload_source_files=[], git_info=False, upload_stdout=False, upload_stderr=False)\n"
+        "exp = hr.init('work/abort', direct=True).create_experiment(**quiet)\n"
+        "exp.log_metric('v', 1)\nexp.save()\n"
+    )
+    trainer = train(body + SLEEP)
+    place.wait_known(trainer.experiment)
+    done = place.command("abort", trainer.experiment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert trainer.process.wait(30) == -signal.SIGTERM
+    place.wait_state(trainer.experiment, "aborted")
+
+
 def test_a_reason_that_is_too_long_is_refused(place: Place) -> None:
     """Before anybody is asked."""
     done = place.command("abort", random_id(), "--reason", "x" * 501)
