@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from fnmatch import fnmatch
 from types import TracebackType
@@ -20,6 +20,7 @@ from headrace.command.options import HomeOption, JsonOption, StoreOption
 from headrace.command.running import running
 from headrace.moving.arrival import Arrived, Fate, import_run, project_of
 from headrace.moving.export import Export, Run
+from headrace.moving.meaning import is_neptune_id
 from headrace.secrets import HIDDEN
 from headrace_proto.errors import ConfigError, Corrupt, InvalidValue
 from headrace_proto.home import STORE_VARIABLE, Home, store_url
@@ -83,11 +84,16 @@ def neptune(
     _refuse_mixture(runs, place)
     opened = _store_for_writing(store, Home(home))
     told = _Told(err(), opened)
-    with _Display(err(), len(runs), sum(one.rows for one in runs)) as display:
-        for one, arrived in _imported(opened, export, runs, place):
-            told.add(one, arrived)
-            display.show(one.rows)
-    told.finish()
+    try:
+        with _Display(err(), runs) as display:
+            for one, arrived in _imported(opened, export, runs, place, display.show):
+                told.add(one, arrived)
+                display.done(one)
+    except KeyboardInterrupt:
+        told.say("not all of it is imported: run it again, and it goes on from there", problem=False)
+        raise
+    finally:
+        told.finish()
     for unfinished in export.unfinished:
         told.say(f"{unfinished.path} was left out: {unfinished.reason}", problem=True)
     if json:
@@ -118,27 +124,30 @@ def _store_for_writing(store: str | None, home: Home) -> Store:
 
 
 def _imported(
-    store: Store, export: Export, runs: list[Run], into: str | None
+    store: Store, export: Export, runs: list[Run], into: str | None, show: Callable[[Run, int], None]
 ) -> Iterator[tuple[Run, Arrived | Corrupt]]:
-    """Import runs, several at once, in no order. The first of each project goes ahead: it gives the project its key."""
-    first = {(into or project_of(one.project_id)): one for one in reversed(runs)}
-    for one in first.values():
-        yield one, _import_one(store, export, one, into)
-    rest = [one for one in runs if first[into or project_of(one.project_id)] is not one]
+    """Import runs, several at once, in no order. One of each project goes ahead, if there is one with an id of Neptune's: it gives
+    the project its key."""
+
+    def take(one: Run) -> Arrived | Corrupt:
+        try:
+            return import_run(store, export, one, into, lambda rows: show(one, rows))
+        except Corrupt as error:
+            return error
+
+    ahead: dict[str, Run] = {}
+    for one in sorted(runs, key=lambda one: not is_neptune_id(one.run_id)):
+        ahead.setdefault(into or project_of(one.project_id), one)
+    for one in ahead.values():
+        yield one, take(one)
+    rest = [one for one in runs if ahead[into or project_of(one.project_id)] is not one]
     with ThreadPoolExecutor(AT_ONCE, "headrace-import") as pool:
-        began = {pool.submit(_import_one, store, export, one, into): one for one in rest}
+        began = {pool.submit(take, one): one for one in rest}
         try:
             for future in as_completed(began):
                 yield began[future], future.result()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _import_one(store: Store, export: Export, one: Run, into: str | None) -> Arrived | Corrupt:
-    try:
-        return import_run(store, export, one, into)
-    except Corrupt as error:
-        return error
 
 
 class _Told:
@@ -194,7 +203,7 @@ class _Told:
 class _Display:
     """A bar of all rows on a terminal; a line now and then elsewhere."""
 
-    def __init__(self, console: Console, runs: int, rows: int) -> None:
+    def __init__(self, console: Console, runs: list[Run]) -> None:
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
@@ -204,9 +213,10 @@ class _Display:
         )
         self._console: Final = console
         self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-        self._task = self._progress.add_task(f"0 of {runs} runs", total=rows)
-        self._runs: Final = runs
+        self._task = self._progress.add_task(f"0 of {len(runs):,} runs", total=sum(one.rows for one in runs))
+        self._runs: Final = len(runs)
         self._done = 0
+        self._shown: Final[Counter[Run]] = Counter()
         self._told_s = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -218,13 +228,27 @@ class _Display:
     ) -> None:
         self._progress.stop()
 
-    def show(self, rows: int) -> None:
-        """One more run of so many rows is done."""
+    def show(self, one: Run, rows: int) -> None:
+        """So many rows more of a run are stored. Called by the threads that store them, each for its own runs."""
+        self._shown[one] += rows
+        self._progress.update(self._task, advance=rows)
+        self._tell()
+
+    def done(self, one: Run) -> None:
+        """A run is done: what was not shown of it are rows of another kind, or were there before."""
         self._done += 1
-        self._progress.update(self._task, advance=rows, description=f"{self._done:,} of {self._runs:,} runs")
+        left = one.rows - self._shown.pop(one, 0)
+        self._progress.update(self._task, advance=left, description=f"{self._done:,} of {self._runs:,} runs")
+        self._tell()
+
+    def _tell(self) -> None:
         if not self._console.is_terminal and time.monotonic() - self._told_s > TELL_S:
             self._told_s = time.monotonic()
-            self._console.print(f"{self._done:,} of {self._runs:,} runs")
+            rows = self._progress.tasks[self._task]
+            self._console.print(
+                f"{self._done:,} of {self._runs:,} runs, {rows.completed:,.0f} of {rows.total or 0:,.0f} rows",
+                soft_wrap=True,
+            )
 
 
 def _sum_up(console: Console, store: Store, told: _Told) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import time
+from collections.abc import Callable
 from enum import StrEnum
 from hashlib import sha256
 from typing import Any, Final, NamedTuple
@@ -30,13 +31,16 @@ from headrace_proto.store.chain import Batch, Chain, FileDone
 
 JOURNAL_FORMAT: Final = 1
 """Of the bytes that `journal` makes: a release that makes others from the same export says so here."""
-COMMIT_BYTES: Final = 64 * MIB
-"""Of events in one commit: two million points, which take about 300 MB while they are stored."""
+COMMIT_BYTES: Final = 32 * MIB
+"""Of events in one commit: a million points, which take about 200 MB while they are stored."""
 ATTACHMENTS_MAX: Final = 256
 ATTACHED_BYTES: Final = 32 * MIB
 """Of payloads held in memory until they are put in place."""
 _CONFLICTS_MAX: Final = 8
 _FACT: Final = "import"
+
+
+Progress = Callable[[int], None]
 
 
 class Fate(StrEnum):
@@ -62,8 +66,12 @@ class Arrived(NamedTuple):
     """Why it was not imported, or what is different from what was wanted."""
 
 
-def import_run(store: Store, export: Export, run: Run, project: str | None = None) -> Arrived:
+def import_run(
+    store: Store, export: Export, run: Run, project: str | None = None, progress: Progress | None = None
+) -> Arrived:
     """Store a run, or what the store lacks of it. Imports of one run at the same time do no harm.
+
+    `progress` is told how many rows more are stored, from time to time.
 
     Raises `Corrupt` when the export cannot be read, `OSError` when the store fails: what was committed stays, and the next import
     goes on from there.
@@ -82,8 +90,8 @@ def import_run(store: Store, export: Export, run: Run, project: str | None = Non
             )
         if _is_whole(found, int(there.get("sources", 1))):
             found.compact(now_ns=time.time_ns(), final=True)  # a kill may have come between the last commit and this
-            return Arrived(run, Fate.THERE, place, _row(found), dict(there.get("left_out") or {}))
-    return _Arrival(store, export, run, place, experiment, mark).complete()
+            return Arrived(run, Fate.THERE, place, _row(found), _left_out(found))
+    return _Arrival(store, export, run, place, experiment, mark, progress or _silent).complete()
 
 
 def project_of(project_id: str) -> str:
@@ -104,7 +112,9 @@ def source_id(experiment: str, number: int) -> str:
 class _Arrival:
     """One run on its way."""
 
-    def __init__(self, store: Store, export: Export, run: Run, project: str, experiment: str, mark: str) -> None:
+    def __init__(
+        self, store: Store, export: Export, run: Run, project: str, experiment: str, mark: str, progress: Progress
+    ) -> None:
         contents = contents_of(run)
         if contents.files and not os.path.isdir(export.files):
             raise InvalidValue(
@@ -113,6 +123,7 @@ class _Arrival:
             )
         self._said: Final = meaning.meaning_of(run, contents)
         self._run: Final = run
+        self._progress: Final = progress
         self._chain: Final = Chain(store, project, experiment, wanted_id=self._said.wanted_id)
         self._store: Final = store
         note: dict[str, Any] = {
@@ -138,16 +149,15 @@ class _Arrival:
                     raise
                 self._chain.load()
         self._chain.compact(now_ns=time.time_ns(), final=True)
-        left_out = self._journal.told()
-        for what, count in self._chain.document.notes.refused.items():
-            left_out[f"refused: {what}"] = count
         says = ""
         if self._said.wanted_id and self._chain.document.id != self._said.wanted_id:
             says = (
                 f"{self._said.wanted_id} is called {self._chain.document.id} here: that id, or the key of it, was taken"
             )
         place = self._chain.place.project
-        return Arrived(self._run, Fate.IMPORTED, place, _row(self._chain), left_out, self._said.masked, says)
+        return Arrived(
+            self._run, Fate.IMPORTED, place, _row(self._chain), _left_out(self._chain), self._said.masked, says
+        )
 
     def _store_source(self, source: str, number: int) -> None:
         self._chain.load()
@@ -180,6 +190,7 @@ class _Arrival:
         if done:
             chain.commit([], files_done=done, now_ns=now_ns)
         chain.compact(now_ns=now_ns)
+        self._progress(gathered.rows)
 
 
 class _Gathered:
@@ -189,10 +200,12 @@ class _Gathered:
         self.source: Final = source
         self.batches: Final[list[Batch]] = []
         self.attachments: Final[list[Attachment]] = []
+        self.rows = 0
         self._bytes = 0
         self._held = 0
 
     def add(self, batch: Batch, piece: Piece) -> None:
+        self.rows += piece.rows
         self.batches.append(batch)
         self.attachments.extend(piece.attachments)
         self._bytes += len(batch.raw)
@@ -206,6 +219,16 @@ class _Gathered:
 def _import_of(chain: Chain) -> dict[str, Any] | None:
     note = chain.document.facts.get(_FACT)
     return note if isinstance(note, dict) else None
+
+
+def _left_out(chain: Chain) -> dict[str, int]:
+    """What the experiment itself says it lacks."""
+    refused = {f"refused: {what}": count for what, count in chain.document.notes.refused.items()}
+    return {**((_import_of(chain) or {}).get("left_out") or {}), **refused}
+
+
+def _silent(rows: int) -> None:
+    """Nobody wants to know."""
 
 
 def _is_whole(chain: Chain, sources: int) -> bool:

@@ -29,7 +29,7 @@ import re
 from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeGuard
 
 from headrace.definition import UNTITLED, Definition
 from headrace.moving.contents import Contents
@@ -99,9 +99,7 @@ def meaning_of(run: Run, contents: Contents) -> Meaning:
         created_ns=created_us * 1000,
     )
     return Meaning(
-        wanted_id=next(
-            (one for one in (system.get("id"), run.run_id) if isinstance(one, str) and _ID.fullmatch(one)), ""
-        ),
+        wanted_id=next(filter(is_neptune_id, (system.get("id"), run.run_id)), ""),
         definition=definition,
         entrypoint=entrypoint if isinstance(entrypoint, str) else None,
         neptune=_fact({f"sys/{name}": plain(value) for name, value in system.items()}),
@@ -112,6 +110,11 @@ def meaning_of(run: Run, contents: Contents) -> Meaning:
         ended_us=_ended_us(system, contents, created_us),
         masked=_differences(kept, shown, PARAMETERS) + _differences(properties, shown_properties, PROPERTIES),
     )
+
+
+def is_neptune_id(value: Any) -> TypeGuard[str]:
+    """Whether this is an id that Neptune gave, `SAN-7`, and not one that a user chose."""
+    return isinstance(value, str) and _ID.fullmatch(value) is not None
 
 
 def plain(value: Any) -> Any:
