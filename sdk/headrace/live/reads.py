@@ -56,6 +56,8 @@ class Reads(Life):
             self._read_by = os.getpid()
             store = open_store(self.origin.store, writable=False)
             self._reader = StoredExperiment(store, self.origin.project, self.internal_id)
+        else:
+            self._reader.refresh()
         return self._reader
 
     # -- Facts and series ------------------------------------------------------------------------------------------------

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import io
+
+import numpy as np
 import pytest
 
+import headrace as hr
 from headrace.reading import StoredExperiment, StoredProject
 from headrace_proto.events import Role
+from headrace_proto.store.inspection import Depth, Options, Severity, inspect
+from headrace_proto.store.verification import verify
 from tests.sdk.reading.stored import PROJECT, Source, Stored
 
 
@@ -48,3 +54,22 @@ def test_a_restart_decides_again(experiment: StoredExperiment, stored: Stored) -
     stored.commit(Source(Role.OWNER, attempt=1))
     experiment.refresh()
     assert experiment.state == "running"
+
+
+def test_an_edited_store_is_sound(experiment: StoredExperiment, stored: Stored) -> None:
+    """After edits of every kind, an end, and a notebook beside it, an inspection down to the digests finds nothing."""
+    with hr.buffered():
+        experiment.log_metric("late", 1, 0.5)
+        experiment.log_text("late texts", "x" * 100_000)
+        experiment.log_image("late images", np.zeros((2, 2)))
+    experiment.log_artifact(io.BytesIO(bytes(200_000)), "large.bin")
+    experiment.log_artifact(io.BytesIO(b"1"), "model.bin")
+    experiment.delete_artifacts("large.bin")
+    experiment.reset_log("loss")
+    experiment.stop()
+    project = hr.Session(store=stored.store.url).get_project(PROJECT)
+    project.create_notebook().add_checkpoint(__file__)
+    found = list(inspect(stored.store, Options(depth=Depth.DIGESTS)))
+    assert [one for one in found if one.severity is Severity.ERROR] == []
+    proof = verify(stored.store, PROJECT, stored.id)
+    assert proof.reasons == (f"{stored.owner.id[:8]} (owner) is open",)
