@@ -4,6 +4,9 @@ Whoever just committed says so (`consider`); what has to be done is decided from
 a restart could lose: the next commit is considered again, and so are the runs that have ended lately when a collector starts.
 Another chain than the worker's is used, so that commits go on; whichever of the two is first, the other goes upon its commit.
 
+A merge and a sweep are commits, too, so the catalog shows them like any other; and where it does not, because the collector was
+killed in between, the next one that starts sees to it.
+
 A run is swept every SWEEP_COMMITS of its commits; once more an hour after its last one, when nobody reads what its last merge
 has replaced. Then its folders hold what the last commit names, and nothing else.
 """
@@ -23,16 +26,18 @@ from typing import Final, NamedTuple
 
 import pyarrow.compute as pc
 
+from headrace_collector.listing import Listing
 from headrace_collector.metrics import Metrics
 from headrace_collector.pausing import comes_within
 from headrace_proto.errors import CommitConflict, HeadraceError
 from headrace_proto.limits import RETENTION_S, SWEEP_COMMITS, SWEEP_GRACE_S
 from headrace_proto.store.backend import Store
-from headrace_proto.store.catalog import Catalog
+from headrace_proto.store.catalog import Catalog, row_of
 from headrace_proto.store.chain import Chain
 from headrace_proto.store.claims import project_folders
 from headrace_proto.store.commits import PART_KINDS, Commit
 from headrace_proto.store.compaction import plan
+from headrace_proto.store.layout import commit_numbers, commits_folder
 from headrace_proto.store.local import LocalStore
 from headrace_proto.store.sweeping import sweep
 
@@ -54,7 +59,8 @@ Place = tuple[str, str]
 class Work(Enum):
     """What is to be done with an experiment."""
 
-    MERGE = "parts were not merged"  # each with what is said when it fails
+    SHOW = "the newest commit is in no list"  # each with what is said when it fails
+    MERGE = "parts were not merged"
     SWEEP = "leftovers were not swept"
 
 
@@ -64,6 +70,14 @@ class Task(NamedTuple):
     due: float  # by the monotonic clock
     work: Work
     ended: bool
+
+
+class _Done(NamedTuple):
+    """What has become of an experiment."""
+
+    head: Commit | None
+    made: bool = False  # `head` is of ours
+    swept: bool = False  # and there is nothing more to do for now
 
 
 def wanted(head: Commit) -> Task | None:
@@ -81,8 +95,9 @@ def wanted(head: Commit) -> Task | None:
 class Upkeep:
     """Does what `consider` found worth it, for as long as `run` runs."""
 
-    def __init__(self, store: Store, metrics: Metrics) -> None:
+    def __init__(self, store: Store, listing: Listing, metrics: Metrics) -> None:
         self._store: Final = store
+        self._listing: Final = listing
         self._metrics: Final = metrics
         self._due: Final[dict[Place, Task]] = {}
         self._wake: Final = asyncio.Event()
@@ -113,12 +128,14 @@ class Upkeep:
             place = await self._next()
             task = self._due.pop(place)
             try:
-                head = await loop.run_in_executor(self._thread, self._do, place, task)
+                done = await loop.run_in_executor(self._thread, self._do, place, task)
             except (OSError, HeadraceError) as error:  # its next commit, or a collector's next start, finds it as it is
                 _LOG.warning(task.work.value, extra={"experiment": place[1], "error": repr(error)})
-            else:
-                if head and place not in self._due:
-                    self.consider(place, head)
+                continue
+            if done.head and done.made:
+                await self._listing.append(place[0], row_of(done.head))
+            if done.head and not done.swept and place not in self._due:
+                self.consider(place, done.head)
 
     async def settle(self, limit_s: float) -> None:
         """Merge what belongs to ended runs at once, for at most so long. At a stop: no later commit makes anyone consider them."""
@@ -143,19 +160,21 @@ class Upkeep:
 
     # -- In the thread --------------------------------------------------------------------------------------------------
 
-    def _do(self, place: Place, task: Task) -> Commit | None:
-        """The commit to consider next; None when there is nothing more to do with the experiment for now."""
+    def _do(self, place: Place, task: Task) -> _Done:
         chain = Chain(self._store, *place).load()
+        if task.work is Work.SHOW:
+            return _Done(chain.head, made=True)
         now = wanted(chain.head) if chain.head else None
         if now is None or now.work is not task.work or now.ended != task.ended:
-            return chain.head  # another commit was made, perhaps by another collector
+            return _Done(chain.head)  # another commit was made, perhaps by another collector
+        before = chain.number
         if task.work is Work.MERGE:
             with suppress(CommitConflict):
                 self._metrics.compactions.inc(chain.compact(now_ns=time.time_ns(), final=task.ended))
-            return chain.head
+            return _Done(chain.head, made=chain.number != before)
         swept = sweep(chain, now_ns=time.time_ns(), grace_s=SWEEP_GRACE_S, thorough=task.ended, anyway=not task.ended)
         self._metrics.swept.inc(len(swept.paths) + swept.commits)
-        return None
+        return _Done(chain.head, made=chain.number != before, swept=True)
 
     def _left_behind(self) -> list[tuple[Place, Task]]:
         """What a collector that was killed may not have finished; and temporary files, which nobody will ask for again."""
@@ -170,12 +189,16 @@ class Upkeep:
     def _ended_lately(self) -> Iterator[tuple[Place, Task]]:
         now_s = time.time()
         for project in project_folders(self._store):
-            table = Catalog(self._store, project).listing().head.select(["experiment", "finished_at"])
+            table = Catalog(self._store, project).listing().head.select(["experiment", "commit", "finished_at"])
             for row in table.filter(pc.is_valid(table["finished_at"])).to_pylist():
                 age_s = now_s - row["finished_at"].timestamp()
                 if age_s < LATELY_S:
+                    place = project, row["experiment"]
+                    if max(commit_numbers(self._store.names(commits_folder(*place))), default=0) > row["commit"]:
+                        yield place, Task(0.0, Work.SHOW, ended=True)
+                        continue
                     due_s = max(SETTLE_S, LAST_SWEEP_S - age_s)
-                    yield (project, row["experiment"]), Task(due_s, Work.SWEEP, ended=True)
+                    yield place, Task(due_s, Work.SWEEP, ended=True)
 
     def close(self) -> None:
         """Let the thread end. What it is in the middle of leaves unreferenced files at most."""

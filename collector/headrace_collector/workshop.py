@@ -64,7 +64,7 @@ class Workshop:
         self._threads: Final = ThreadPoolExecutor(commits + 2, thread_name_prefix="store")
         self._haulers: Final = ThreadPoolExecutor(HAULERS, thread_name_prefix="files")
         self.listing: Final = Listing(store, self.call, metrics)
-        self.upkeep: Final = Upkeep(store, metrics)
+        self.upkeep: Final = Upkeep(store, self.listing, metrics)
 
     async def call(
         self, function: Callable[_Parameters, _Result], *args: _Parameters.args, **kwargs: _Parameters.kwargs

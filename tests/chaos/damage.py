@@ -9,13 +9,13 @@ from typing import Final
 
 from headrace_proto.home import Home
 from headrace_proto.journal.layout import BASE_AT
-from headrace_proto.limits import CHECK_BYTES, HEADER_BYTES
+from headrace_proto.limits import CHECK_BYTES, HEADER_BYTES, INLINE_BYTES_MAX
 
 TAIL: Final = 4 * CHECK_BYTES
 """The end of a killed writer's journal is covered by no check yet: what flips there nobody can know."""
-LOST_BYTES_MAX: Final = 2 * CHECK_BYTES
-"""What one flipped byte may cost: its block, and the event that crosses the block's end."""
-LOST_CALLS_MAX: Final = LOST_BYTES_MAX // 30
+LOST_BYTES_MAX: Final = 2 * CHECK_BYTES + INLINE_BYTES_MAX
+"""What one flipped byte may cost: its block, and the event that crosses the block's end, be that a file which an event holds."""
+LOST_CALLS_MAX: Final = 2 * CHECK_BYTES // 30
 _FLIP: Final = 0x10
 
 

@@ -13,12 +13,13 @@ import pytest
 from headrace.reading import StoredExperiment
 from headrace.service.nats_server import NatsServer
 from headrace_collector import upkeep
+from headrace_collector.listing import Listing
 from headrace_collector.metrics import Metrics
 from headrace_collector.upkeep import LAST_SWEEP_S, SETTLE_S, Task, Upkeep, Work, wanted
 from headrace_proto.limits import COMMITS_KEPT, PARTS_MAX, SWEEP_COMMITS
 from headrace_proto.store import layout, sweeping
 from headrace_proto.store.backend import open_store
-from headrace_proto.store.catalog import append_rows, row_of
+from headrace_proto.store.catalog import Catalog, append_rows, row_of
 from headrace_proto.store.chain import Chain
 from headrace_proto.store.commits import Commit, PartRecord, Parts
 from headrace_proto.store.documents import ExperimentDocument, at_us
@@ -91,8 +92,33 @@ async def test_an_ended_run_is_merged_and_swept(
             await broker.send([sent])
             await broker.stored(source, sent.end)
         await until(lambda: commits(store, source) == COMMITS_KEPT, "old commits are gone")
+        await until(lambda: is_listed(store, source.experiment), "the merge and the sweep are listed")
     assert leftovers(store, source) == set()
     assert points(store, source.experiment) == sorted(source.points)
+
+
+def is_listed(store: str, experiment: str) -> bool:
+    """Whether lists show the newest commit."""
+    files = open_store(store)
+    return Catalog(files, PROJECT).commits()[experiment] == Chain(files, PROJECT, experiment).load().number
+
+
+async def test_a_commit_that_a_killed_collector_did_not_list_is_listed_by_the_next(
+    nats_server: NatsServer, store: str
+) -> None:
+    """Killed between its merge and the row: no later commit of the run, which has ended, would show it."""
+    files = open_store(store)
+    source = script.Source(time_ns=time.time_ns()).create()
+    chain = Chain(files, PROJECT, "e" * 32)
+    for step in range(3):
+        chain.commit([source.point("x", step, 0.5).batch()], now_ns=time.time_ns())
+    chain.commit([source.close(time_ns=time.time_ns()).batch()], now_ns=time.time_ns())
+    assert chain.head is not None
+    append_rows(files, PROJECT, [row_of(chain.head)])
+    assert chain.compact(now_ns=time.time_ns(), final=True)
+    assert not is_listed(store, "e" * 32)
+    async with collecting(nats_server.url, store):
+        await until(lambda: is_listed(store, "e" * 32), "the merge is listed")
 
 
 async def test_a_long_run_is_swept_while_it_goes_on(
@@ -167,7 +193,7 @@ async def test_a_store_that_fails_does_not_end_the_upkeep(store: str, monkeypatc
 
     monkeypatch.setattr(upkeep, "sweep", broken)
     monkeypatch.setattr(upkeep, "LAST_SWEEP_S", 0.0)
-    keeping = Upkeep(files, Metrics())
+    keeping = Upkeep(files, Listing(files, asyncio.to_thread, Metrics()), Metrics())
     task = asyncio.create_task(keeping.run())
     try:
         for name in ("e" * 32, "f" * 32):
