@@ -27,6 +27,7 @@ BENCHMARKS = (
     "files",
     "store",
     "reading",
+    "growth",
     "load",
     "import",
 )
@@ -45,9 +46,12 @@ def main() -> int:
     console.print(machine_line())
     every: list[Row] = []
     for name in arguments.names or BENCHMARKS:
-        rows = importlib.import_module(f"tests.benchmarks.bench_{name}").run()
+        bench = importlib.import_module(f"tests.benchmarks.bench_{name}")
+        rows = bench.run()
         show(name, rows, console)
         every += rows
+        if arguments.write and hasattr(bench, "plot"):
+            bench.plot(arguments.write)
     if arguments.write:
         heading = f"Measured on {datetime.now(UTC):%Y-%m-%d} with `make bench`, on {machine_line()}.\n\n"
         (arguments.write / "RESULTS.md").write_text("# Figures\n\n" + heading + as_markdown(every), encoding="utf-8")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -96,6 +98,17 @@ def test_ls_shows_the_newest(filled: str, capfd: pytest.CaptureFixture[str]) -> 
     assert shown("--sort=-loss", "--limit", "1") == (["DIG-1"], "not shown, 1 more")
     for flags in ((), ("--limit", "0"), ("--limit", "7", "--sort", "loss")):
         assert shown(*flags) == (["DIG-1", "DIG-2"], "")
+
+
+def test_ls_needs_no_pandas(filled: str) -> None:
+    """Arrow would load it for nothing: a list is shown without, and what makes DataFrames afterwards finds it."""
+    program = (
+        "import sys; from headrace.command.main import invoke; import pyarrow; "
+        f"code = invoke(['ls', {PROJECT!r}, '--store', {filled!r}]); "
+        "print(code, 'pandas' in sys.modules, len(pyarrow.array([1, 2]).to_pandas()), 'pandas' in sys.modules)"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert ran.stdout.splitlines()[-1] == "0 False 2 True"
 
 
 def test_json_is_strict(said: Said, filled: str) -> None:
