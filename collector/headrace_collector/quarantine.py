@@ -66,7 +66,8 @@ def put_away(store: Store, token: int, data: bytes, facts: Mapping[str, Any], ro
     time_ns, nonce = time.time_ns(), os.urandom(8).hex()
     text = json.dumps({"format": layout.STORE_FORMAT, "bytes": len(data), **facts}, indent=2, default=str)
     try:
-        store.put(layout.quarantine_file(token, time_ns, nonce, "json"), text.encode())  # bytes are never there without it
+        # the facts first: bytes are never there without them
+        store.put(layout.quarantine_file(token, time_ns, nonce, "json"), text.encode())
         store.put(layout.quarantine_file(token, time_ns, nonce, "bin"), data)
     except BaseException:
         room.give_back(size)
