@@ -33,8 +33,18 @@ from headrace_proto.store.apply.files import file_number
 from headrace_proto.store.apply.finish import archive, document_of, registers_of
 from headrace_proto.store.backend import Store, store_id
 from headrace_proto.store.claims import claim_id
-from headrace_proto.store.commits import PART_KINDS, Commit, PartKind, PartRecord, Parts, PendingFile, Side, SourceState
-from headrace_proto.store.curation import CURATION_SOURCE, Change
+from headrace_proto.store.commits import (
+    CURATION_SOURCE,
+    PART_KINDS,
+    Commit,
+    PartKind,
+    PartRecord,
+    Parts,
+    PendingFile,
+    Side,
+    SourceState,
+)
+from headrace_proto.store.curation import Change
 from headrace_proto.store.documents import (
     FILE_FOLDERS,
     ExperimentDocument,

@@ -17,6 +17,8 @@ from headrace_proto.store.documents import ExperimentDocument, FileRecord, Sourc
 from headrace_proto.store.records import DOCUMENT_FORMAT, Record, parse
 from headrace_proto.store.registers import Stamp
 
+CURATION_SOURCE: Final = "0" * 32
+"""The source of changes made to a stored experiment. One for all: its watermark lets two curators notice each other."""
 Runs = tuple[tuple[int, int], ...]
 """Whole numbers as (first, count) runs of consecutive ones: a source's tables are nearly always one run."""
 PartKind = Literal["numeric", "text", "image"]

@@ -13,6 +13,7 @@ from headrace.command.options import HomeOption, JsonOption, ProjectOption, Stor
 from headrace.reading import StoredExperiment
 from headrace_proto.events import Role
 from headrace_proto.home import Home
+from headrace_proto.store.commits import CURATION_SOURCE
 from headrace_proto.store.documents import ExperimentDocument
 from headrace_proto.store.signs import NOT_RESPONDING
 
@@ -113,7 +114,14 @@ def _files(console: Console, record: ExperimentDocument) -> None:
 
 def _sources(console: Console, record: ExperimentDocument) -> None:
     rows = (
-        (name[:8], source.role, source.state, source.host, source.pid or "", when(source.last_seen_at), source.dropped)
+        (
+            name[:8],
+            *(("edits", "") if name == CURATION_SOURCE else (source.role, source.state)),
+            source.host,
+            source.pid or "",
+            when(source.last_seen_at),
+            source.dropped,
+        )
         for name, source in record.sources.items()
     )
     columns = ("source", "role", "state", "host", "process", "last seen", "dropped")

@@ -16,7 +16,8 @@ from headrace_proto.limits import INLINE_BYTES_MAX, MIB
 from headrace_proto.store.backend import open_store
 from headrace_proto.store.catalog import append_rows, row_of
 from headrace_proto.store.chain import Batch, Chain, FileDone
-from headrace_proto.store.curation import CHANGES_MAX, CURATION_SOURCE, Change, Held
+from headrace_proto.store.commits import CURATION_SOURCE
+from headrace_proto.store.curation import CHANGES_MAX, Change, Held
 
 if TYPE_CHECKING:
     from headrace.reading.snapshot import Snapshot
@@ -75,7 +76,7 @@ class Changes:
         """Change something as of now."""
         self._edit_all([Edit((kind, stamp_ns(), *fields), payload, _size_of(fields))])
 
-    def _edit_all(self, edits: Sequence[Edit]) -> None:
+    def _edit_all(self, edits: Iterable[Edit]) -> None:
         """Commit these edits together, or with the others of a `buffered` block."""
         block = buffering.current()
         if block is None:
@@ -84,23 +85,23 @@ class Changes:
         for edit in edits:
             block.add((self.store.url, self.project, self.internal_id), self._commit, edit)
 
-    def _commit(self, edits: Sequence[Edit]) -> None:
-        try:
-            chain, lock = self._writing
-            with lock:
-                refused: list[str] = []
-                for some in _bounded(edits):
+    def _commit(self, edits: Iterable[Edit]) -> None:
+        chain, lock = self._writing
+        refused: list[str] = []
+        with lock:
+            for some in _bounded(edits):
+                try:
                     result = chain.curate([edit.change for edit in some], now_ns=time.time_ns())
                     waiting = [file for file in result.pending_files if file.source == CURATION_SOURCE]
                     self._put(chain, [edit.payload for edit in some if edit.payload], waiting)
-                    refused += result.refused
-                self._seen(chain)
-            if refused:
-                raise InvalidValue(f"{len(refused)} change(s) of {self.internal_id} cannot be stored: {refused[0]}")
-        finally:
-            for edit in edits:
-                if edit.payload is not None:
-                    edit.payload.close()
+                finally:
+                    for edit in some:
+                        if edit.payload is not None:
+                            edit.payload.close()
+                refused += result.refused
+            self._seen(chain)
+        if refused:
+            raise InvalidValue(f"{len(refused)} change(s) of {self.internal_id} cannot be stored: {refused[0]}")
 
     def _commit_batch(self, batch: Batch) -> None:
         """Commit the words of a source of its own."""
@@ -136,7 +137,7 @@ class Changes:
             raise Corrupt(f"not all that was logged is stored: {'; '.join(bad)}. Log it again")
 
 
-def _bounded(edits: Sequence[Edit]) -> Iterator[list[Edit]]:
+def _bounded(edits: Iterable[Edit]) -> Iterator[list[Edit]]:
     """As many edits as a commit takes, at a time."""
     some: list[Edit] = []
     size = 0

@@ -29,7 +29,7 @@ class FactEdits(Changes):
         The arguments are those of the live experiment's. Raises `InvalidValue` when a fixed one would change.
         """
         given = parameters(named("parameter", params, flatten))
-        commit = self._snapshot.newest()
+        commit = self._snapshot.commit  # the one last seen: what is fixed was so from the beginning
         new: dict[str, Any] = {}
         for name, value in given.items():
             stamp = commit.stamps.params.get(name)

@@ -122,7 +122,8 @@ class SeriesEdits(Changes):
     def _channel(self, name: Any, kind: PartKind) -> str:
         """A checked name. Raises `ChannelTypeMismatch` when the experiment has the channel, and of another type only."""
         checked = names.channel_name(name)
-        channels = self._snapshot.newest().document.channels
+        # the commit last seen: types do not change, and to look takes time
+        channels = self._snapshot.commit.document.channels
         has = [one for one in PART_KINDS if checked in getattr(channels, one)]
         if has and kind not in has:
             raise ChannelTypeMismatch(f"channel {checked!r} holds {has[0]} values; log {kind} ones under another name")

@@ -13,6 +13,7 @@ from headrace.errors import InvalidName, InvalidValue
 from headrace.reading import StoredExperiment, StoredProject
 from headrace_proto.events import Kind
 from headrace_proto.store.chain import CURATION_SOURCE, Chain
+from headrace_proto.store.curation import CHANGES_MAX
 from tests.sdk.reading.stored import PROJECT, START_NS, Stored
 
 
@@ -173,3 +174,20 @@ def test_thousands_of_changes_are_a_few_commits(experiment: StoredExperiment, st
             experiment.log_metric("many", step, step)
     assert stored.chain.load().number == number + 3
     assert experiment.get_channel("many", duplicates="all")["value"].tolist() == list(range(20_000))
+
+
+def test_a_commit_takes_as_many_changes_as_it_says(experiment: StoredExperiment, stored: Stored) -> None:
+    """Also when each of them defines a channel: one that became two could be made half again after a conflict."""
+    number = stored.chain.load().number
+    with hr.buffered():
+        for channel in range(CHANGES_MAX):
+            experiment.log_text(f"log {channel}", "x")
+    assert stored.chain.load().number == number + 1
+    assert len(stored.chain.document.channels.text) == CHANGES_MAX + 1
+
+
+def test_an_edit_is_no_sign_of_life(experiment: StoredExperiment, stored: Stored) -> None:
+    """An experiment whose node went silent is not heard of again because somebody tags it."""
+    seen_at = experiment.row.seen_at
+    experiment.append_tag("dead")
+    assert experiment.row.seen_at == seen(stored).row.seen_at == seen_at

@@ -52,10 +52,17 @@ class CatalogRow(BaseModel):
 
 def row_of(commit: Commit) -> CatalogRow:
     """What the catalog shows of an experiment as of this commit. Hardware and what stands in no list stay out."""
-    from headrace_proto.store.commits import PART_KINDS  # who has a commit has its module; who only lists has not
+    from headrace_proto.store.commits import (  # who has a commit has its module; who only lists has not
+        CURATION_SOURCE,
+        PART_KINDS,
+    )
 
     document, channels = commit.document, commit.document.channels
-    seen = [source.last_seen_at for source in document.sources.values() if source.last_seen_at is not None]
+    seen = [  # an edit by hand is no sign of life
+        source.last_seen_at
+        for name, source in document.sources.items()
+        if source.last_seen_at is not None and name != CURATION_SOURCE
+    ]
     files = [*document.artifacts.values(), *document.source_files.values()]
     return CatalogRow(
         experiment=document.internal_id,
