@@ -26,6 +26,7 @@ BENCHMARKS = (
     "recovery",
     "files",
     "store",
+    "size",
     "reading",
     "growth",
     "load",

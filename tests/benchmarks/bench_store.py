@@ -72,7 +72,7 @@ def _series(store: Store) -> Iterator[Row]:
     )
     parts = chain.head.parts.numeric
     yield Row(
-        "bytes a point, noisy float64 at 20 Hz, compacted", sum(part.bytes for part in parts) / POINTS, "B", at_most=10
+        "bytes a point, noisy float64 at 20 Hz, compacted", sum(part.bytes for part in parts) / POINTS, "B", at_most=9
     )
     plain = io.BytesIO()
     pq.write_table(chain.read("numeric"), plain)
