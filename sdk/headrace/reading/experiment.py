@@ -67,6 +67,11 @@ class StoredExperiment(Edits):
     def __hash__(self) -> int:
         return hash((self.store.url, self.project, self.internal_id))
 
+    def __getstate__(self) -> dict[str, Any]:
+        if callable(self._row):  # a row of a list goes alone: the list stays with whom it was given to
+            self._row = self._row()
+        return self.__dict__
+
     def refresh(self) -> None:
         """Look at the newest commit. Raises `ExperimentNotFound` if there is none."""
         self._newest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from math import inf, isnan
 from typing import TYPE_CHECKING
 
@@ -133,6 +134,16 @@ def test_lists_open_no_experiment(files: Store) -> None:
     assert [(e.id, e.name, e.state, e.tags, e.params, e.owner) for e in experiments] == [
         ("DIG-1", "one", "succeeded", ["best", "cnn"], {"lr": 0.1}, "josh")
     ]
+
+
+def test_what_was_listed_can_be_sent_to_another_process(files: Store) -> None:
+    """An experiment of a list is pickled with its own row and none of the list's."""
+    _three(files)
+    experiments = StoredProject(files, PROJECT).get_experiments()
+    data = pickle.dumps(experiments[1])
+    assert len(data) < 5_000
+    copied = pickle.loads(data)
+    assert (copied, copied.name, copied.state) == (experiments[1], "two", "failed")
 
 
 def test_a_list_is_fresh(files: Store) -> None:
