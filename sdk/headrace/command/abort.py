@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 FIND_S: Final = 3.0
 """For the first agent to answer: each does so at once, however many experiments it has."""
 MORE_S: Final = 1.0
-"""After the last answer to that question."""
+"""After the last that answered that question."""
 ANSWER_S: Final = 10.0
 """For an agent to say what it does about a source, and beyond the time that it then names."""
 _SHORT_ID: Final = re.compile(r"[A-Z0-9]{1,16}-[1-9][0-9]*")
@@ -105,12 +105,15 @@ class _Asking:
         self._heard: dict[tuple[str, str], Heard] = {}
         self._asked: set[str] = set()
         self._until: dict[tuple[str, str], float] = {}
+        self._all_found_s = 0.0  # by then whoever has it has said so
+        self._experiment = ""  # once it is known which one is meant, the others' answers are nobody's
         self._news = asyncio.Event()
 
     async def run(self, wanted: str) -> list[Heard]:
         """Find and end the experiment; the last word on each source. Raises `NobodyAnswers`, `ExperimentNotFound`."""
         async with asking(self._broker) as (client, _):
             await client.subscribe(subjects.answer("*", self._request), cb=self._on_answer)
+            self._experiment = wanted if is_id(wanted) else ""
             await self._find(client, wanted)
             experiment = self._the_one(wanted)
             await self._end(client, experiment)
@@ -118,13 +121,16 @@ class _Asking:
 
     async def _on_answer(self, message: Msg) -> None:
         answer = messages.decode(SourceAnswer, message.data)
-        if answer is None or answer.request != self._request:
+        if answer is None or answer.request != self._request or self._experiment not in ("", answer.experiment):
             return
         heard = Heard(message.subject.split(".")[2], answer)  # the site as the broker vouches for it
         place = heard.site, answer.source
+        now_s = asyncio.get_running_loop().time()
+        if place not in self._heard:
+            self._all_found_s = now_s + MORE_S
         if place not in self._heard or self._heard[place].answer.state in _WAITS:
             self._heard[place] = heard
-            self._until[place] = asyncio.get_running_loop().time() + ANSWER_S + answer.wait_s
+            self._until[place] = now_s + ANSWER_S + answer.wait_s
             if answer.state != SourceState.ALIVE:
                 self._tell(heard)
         self._news.set()
@@ -133,7 +139,7 @@ class _Asking:
         request = Find(self._request, messages.digest_of(wanted))
         await client.publish(subjects.FIND, messages.encode(request))
         limit_s = FIND_S
-        while await self._hears(limit_s):
+        while await self._hears(limit_s) and not self._experiment:  # of a short id there may be several
             limit_s = MORE_S
         if not self._heard:
             raise NobodyAnswers(
@@ -163,12 +169,14 @@ class _Asking:
     async def _end(self, client: Client, experiment: str) -> None:
         by = f"{machine.user_name()}@{os.uname().nodename}"[:BY_CHARACTERS_MAX]
         request = messages.encode(Abort(self._request, experiment, by, self._reason, self._grace_s))
+        self._experiment = experiment
         loop = asyncio.get_running_loop()
-        while waiting := [place for place, heard in self._heard.items() if heard.answer.state in _WAITS]:
+        while True:
+            waiting = [place for place, heard in self._heard.items() if heard.answer.state in _WAITS]
             for site in {site for site, _ in waiting} - self._asked:  # also one whose agents answer late
                 self._asked.add(site)
                 await client.publish(subjects.abort(site, experiment), request)
-            left_s = max(self._until[place] for place in waiting) - loop.time()
+            left_s = max(self._all_found_s, *(self._until[place] for place in waiting), 0.0) - loop.time()
             if left_s <= 0 or not await self._hears(left_s):
                 break
         for place, heard in self._heard.items():
