@@ -170,7 +170,7 @@ def add(*names: str, shapes: Mapping[str, str] | None = None) -> None:
 def masked_value(what: str, name: str, value: Any) -> Any:
     """`value`, plain as JSON has values, of the parameter or property `name`, without the secrets in it. Warns once of a name."""
     kept = masked(name, value)
-    if kept != value and name not in _told:
+    if kept is not value and kept != value and name not in _told:
         _told.add(name)
         warn(
             f"the {what} {name!r} looks like a secret, and is kept as {HIDDEN}: where it is none, give it another name, or set "

@@ -222,6 +222,11 @@ def test_a_name_is_told_once(create: Create, recwarn: pytest.WarningsRecorder) -
 
 
 @pytest.mark.filterwarnings("ignore::headrace.errors.TelemetryWarning")
+def test_nan_is_no_secret(create: Create) -> None:
+    """A value that is not equal to itself is still the value that was given: nobody is warned."""
+    assert str(create(params={"loss": float("nan")}).params["loss"]) == "nan"
+
+
 def test_an_id_made_of_parameters_is_made_of_the_masked_ones(create: Create) -> None:
     """It can be computed again from what is stored; another key is no other experiment, another parameter is."""
     ids = []
