@@ -1,0 +1,51 @@
+"""What the old server could answer, where old scripts import it from."""
+
+from __future__ import annotations
+
+from headrace.neptune.exceptions import (
+    ChannelAlreadyExists,
+    ChannelDoesNotExist,
+    ChannelNotFound,
+    ChannelsValuesSendBatchError,
+    ConnectionLost,
+    ExperimentAlreadyFinished,
+    ExperimentLimitReached,
+    ExperimentNotFound,
+    ExperimentValidationError,
+    Forbidden,
+    InvalidApiKey,
+    NamespaceNotFound,
+    NeptuneApiException,
+    NotebookNotFound,
+    PathInProjectNotFound,
+    ProjectNotFound,
+    ServerError,
+    SSLError,
+    StorageLimitReached,
+    Unauthorized,
+    WorkspaceNotFound,
+)
+
+__all__ = [
+    "ChannelAlreadyExists",
+    "ChannelDoesNotExist",
+    "ChannelNotFound",
+    "ChannelsValuesSendBatchError",
+    "ConnectionLost",
+    "ExperimentAlreadyFinished",
+    "ExperimentLimitReached",
+    "ExperimentNotFound",
+    "ExperimentValidationError",
+    "Forbidden",
+    "InvalidApiKey",
+    "NamespaceNotFound",
+    "NeptuneApiException",
+    "NotebookNotFound",
+    "PathInProjectNotFound",
+    "ProjectNotFound",
+    "SSLError",
+    "ServerError",
+    "StorageLimitReached",
+    "Unauthorized",
+    "WorkspaceNotFound",
+]
