@@ -242,7 +242,7 @@ assert list(board.columns[:5]) == ["id", "name", "created", "finished", "owner"]
 best = board.sort_values("channel_epoch/accuracy", ascending=False).iloc[0]
 assert best["id"] == exp.id and best["parameter_optimizer"] == "sgd", best
 report["ids"] = dict(zip(board["name"], board["id"]))
-assert [e.name for e in project.get_experiments(state=["failed"])] == ["diverges", "inner"]
+assert {e.name for e in project.get_experiments(state=["failed"])} == {"diverges", "inner"}
 assert project.get_experiments(tag=["digits", "baseline"], min_running_time=100000) == []
 again = project.get_experiments(id=best["id"], owner=best["owner"])[0]
 assert again == exp and again is not exp

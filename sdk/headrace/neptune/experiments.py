@@ -100,7 +100,7 @@ class Experiment:
         return not isinstance(self._handle, Running) or self._handle.state != "running"
 
     def settle(self) -> bool:
-        """Wait, bounded, until the store has what this process has logged, and warn if it has not; whether that is all there will be."""
+        """Wait, bounded, until the store has what this process has logged, else warn. True if there will be no more of it."""
         handle = self._handle
         if not isinstance(handle, Running):
             return True
@@ -333,9 +333,9 @@ class Experiment:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
     ) -> None:
-        self._handle.__exit__(kind, error, trace)
+        self._handle.__exit__(exc_type, exc_val, exc_tb)
         self._project._remove_stopped_experiment(self)  # noqa: SLF001
 
 
