@@ -76,7 +76,8 @@ GIT_INFO = {
     "remote_urls=None"
 }
 
-OF_PROGRAMS = """NeptuneException NeptuneUninitializedException FileNotFound NotAFile NotADirectory InvalidNotebookPath InvalidChannelX
+OF_PROGRAMS = """NeptuneException NeptuneUninitializedException FileNotFound NotAFile NotADirectory InvalidNotebookPath
+    InvalidChannelX
     NoChannelValue NeptuneLibraryNotInstalledException InvalidChannelValue NeptuneNoExperimentContextException
     NeptuneMissingApiTokenException NeptuneMissingProjectQualifiedNameException
     NeptuneIncorrectProjectQualifiedNameException InvalidNeptuneBackend DeprecatedApiToken CannotResolveHostname
