@@ -120,9 +120,9 @@ def test_every_call_takes_the_old_arguments(place: Any, calls: dict[str, str]) -
 def test_attributes_are_there() -> None:
     """Those of the references that are no calls."""
     for name in ("id", "name", "state", "internal_id", "limits"):
-        assert isinstance(getattr(neptune.experiments.Experiment, name), property)
+        assert isinstance(vars(neptune.experiments.Experiment)[name], property)
     assert neptune.experiments.Experiment.IMAGE_SIZE_LIMIT_MB == 15
-    assert isinstance(neptune.Project.full_id, property)
+    assert isinstance(vars(neptune.Project)["full_id"], property)
     assert neptune.Session is neptune.sessions.Session
     assert neptune.projects._logger.name == "neptune.projects"
     assert neptune.experiments._logger.name == "neptune.experiments"

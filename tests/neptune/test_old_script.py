@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -206,7 +207,7 @@ def check_every_end(ran: Ran) -> None:
     assert "beat" in endless.metrics
 
 
-RUNS = {
+RUNS: dict[str, tuple[list[str], Callable[[str], str]]] = {
     "with its imports changed": ([], with_the_import_changed),
     "unchanged, under python -m headrace.neptune": (["-m", "headrace.neptune"], str),
 }
