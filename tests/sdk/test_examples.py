@@ -21,3 +21,9 @@ def test_every_form_runs(tmp_path: Path) -> None:
     """As written."""
     typed_examples.every_form(tmp_path)
     assert [journal.outcome for journal in journals(Home(tmp_path))] == ["succeeded", "succeeded"]
+
+
+def test_the_surface_runs(tmp_path: Path) -> None:
+    """From the first call to a download of what was edited in afterwards."""
+    typed_examples.the_surface(tmp_path)
+    assert (tmp_path / "code.zip").exists()

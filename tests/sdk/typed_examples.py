@@ -49,3 +49,25 @@ def every_form(folder: Path) -> None:
         assert_type(exp.get_logs(), dict[str, float | str | None])
         with hr.attach(exp.internal_id, label="loader") as loader:
             assert_type(loader, hr.Experiment)
+
+
+def the_surface(folder: Path) -> None:
+    """The module's own functions, and a stored experiment's edits."""
+    assert_type(hr.init("vision/digits", home=folder / "home", store=folder / "store", direct=True), hr.Project)
+    exp = hr.create_experiment(name="mlp", upload_source_files=[], git_info=False)
+    assert_type(exp, hr.Experiment)
+    hr.log_metric("loss", 3, 0.5)
+    hr.log_text(log_name="notes", x="hello", timestamp=1_560_430_912)
+    hr.append_tag("a", "b")
+    hr.stop()
+    projects = hr.get_projects("vision")
+    assert_type(projects, dict[str, hr.Project])
+    [stored] = projects["vision/digits"].get_experiments(tag=["a", "b"])
+    with hr.buffered():
+        stored.set_property("best", True)
+        stored.remove_tag("b")
+        stored.log_artifact(__file__, "code/example.py")
+    assert_type(stored.get_properties(), dict[str, str])
+    assert_type(stored.get_logs(), dict[str, float | str | None])
+    assert_type(stored.download_artifacts("code", str(folder), progress=False), str)
+    assert_type(projects["vision/digits"].get_members(), list[str])

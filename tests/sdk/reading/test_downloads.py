@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import zipfile
 from hashlib import sha256
 from pathlib import Path
@@ -9,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from headrace.reading import StoredExperiment
+from headrace.reading import StoredExperiment, progress
 from headrace.reading.downloads import download_archive, download_file
-from headrace_proto.errors import ArtifactNotFound, Corrupt, InvalidName
+from headrace_proto.errors import ArtifactNotFound, Corrupt, InvalidName, InvalidValue
 from headrace_proto.limits import INLINE_ARTIFACTS_MAX
 from headrace_proto.store import layout
 from headrace_proto.store.documents import FileRecord, at_us
@@ -130,3 +131,26 @@ def test_many_artifacts(files: Store, tmp_path: Path) -> None:
     experiment = StoredExperiment(files, PROJECT, stored.id)
     assert len(experiment.artifacts) == INLINE_ARTIFACTS_MAX + 40
     assert Path(experiment.download_artifact("many/0000", str(tmp_path))).read_bytes() == b"0"
+
+
+def test_progress_is_told_or_shown(
+    experiment: StoredExperiment, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To a function as (done, in all); on standard error when that was asked for, or when there is much and it is a terminal."""
+    told: list[tuple[int, int]] = []
+    experiment.download_artifacts(None, str(tmp_path), progress=lambda *how: told.append(how))
+    assert told == [(7, 10), (8, 10), (9, 10), (10, 10)]
+    assert capsys.readouterr().err == ""
+    experiment.download_artifacts("plots", str(tmp_path), progress=True)
+    assert capsys.readouterr().err.endswith("plots.zip: 0 of 0 MiB\n")
+    monkeypatch.setattr(progress, "SHOWN_FROM_BYTES", 5)
+    experiment.download_artifact("model.bin", str(tmp_path))
+    assert capsys.readouterr().err == ""  # no terminal
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    experiment.download_artifact("plotsx", str(tmp_path))  # little
+    experiment.download_artifact("model.bin", str(tmp_path), progress=False)
+    assert capsys.readouterr().err == ""
+    experiment.download_artifact("model.bin", str(tmp_path))
+    assert capsys.readouterr().err == "\rmodel.bin: 0 of 0 MiB\n"
+    with pytest.raises(InvalidValue, match="progress must be a function"):
+        experiment.download_artifact("model.bin", str(tmp_path), progress="yes")  # type: ignore[arg-type]
