@@ -76,10 +76,12 @@ class Experiment(Series, Facts, Files, Reads, Life):
     def _capture(self, capture: Capture) -> None:
         from functools import partial
 
+        from headrace.capture import CAPTURE_VARIABLE
         from headrace.capture.notebook import in_notebook
 
+        kept_already = os.environ.get(CAPTURE_VARIABLE) == "fd"
         for name in ("stdout", "stderr"):
-            if getattr(capture, name) and not in_notebook():
+            if getattr(capture, name) and not kept_already and not in_notebook():
                 from headrace.capture import streams
 
                 self._releases.append(streams.capture(name, partial(self._log_line, name)))

@@ -3,3 +3,8 @@
 Each part is a plain function or class over the standard library, imports what it needs only when it is used, and never
 raises into the program that it watches.
 """
+
+from typing import Final
+
+CAPTURE_VARIABLE: Final = "HEADRACE_CAPTURE"
+"""`fd`, set by `headrace run --capture fd`: the output is kept already, and a program is not to keep it a second time."""

@@ -33,7 +33,7 @@ EXTRAS: Final = {
 """Extra -> the modules that it brings. Only what is needed for what the user does has to be there."""
 SPACE_LOW: Final = 1024 * 1024 * 1024
 SDK_VARIABLES: Final = frozenset(
-    {"STORE", "EXPERIMENT", "ATTEMPT", "SYNC_S", "STOP_S", "READ_S", "QUOTA", "COPY_MAX", "SECRETS"}
+    {"STORE", "EXPERIMENT", "ATTEMPT", "SYNC_S", "STOP_S", "READ_S", "QUOTA", "COPY_MAX", "SECRETS", "CAPTURE"}
 )
 
 

@@ -73,6 +73,18 @@ class Watch:
         by_age = sorted(self.last.values(), key=lambda now: now.created_ns)
         return list(dict.fromkeys(Logged(now.project, now.experiment) for now in by_age if now.of_program))
 
+    @property
+    def live(self) -> list[Logged]:
+        """Those that a program is logging to."""
+        logging = {Logged(now.project, now.experiment) for now in self.last.values() if now.of_owner and not now.closed}
+        return [logged for logged in self.experiments if logged in logging]
+
+    @property
+    def ended(self) -> list[Logged]:
+        """Those that no program is logging to any more."""
+        live = set(self.live)
+        return [logged for logged in self.experiments if logged not in live]
+
     def stored(self, source: str) -> int:
         """How much of a source the store holds."""
         now = self.last[source]

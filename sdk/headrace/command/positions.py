@@ -46,6 +46,11 @@ class Position(NamedTuple):
         """False for the agent's own sources of hardware values."""
         return self.role != Role.SYSTEM
 
+    @property
+    def of_owner(self) -> bool:
+        """Whether the experiment's life is this source's."""
+        return self.role in (Role.OWNER, Role.RANK)
+
 
 class Unreadable(NamedTuple):
     """A journal's folder that does not open."""

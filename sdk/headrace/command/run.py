@@ -11,21 +11,32 @@ import signal
 import subprocess
 import sys
 from contextlib import suppress
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Final, Self
 
 import typer
 from rich.console import Console
 
+from headrace.capture import CAPTURE_VARIABLE
 from headrace.command import signals
 from headrace.command.console import err, plain
 from headrace.command.drain import Logged, Watch, drain
+from headrace.command.output import Output
 from headrace.command.running import log_file, running
 from headrace.command.settings import UpSettings
 from headrace.command.stores import absolute_store
 from headrace.service.settings import load_settings
 from headrace_proto.errors import ConfigError, HeadraceError
 from headrace_proto.home import HOME_VARIABLE, STORE_VARIABLE, Home
+
+
+class Capture(StrEnum):
+    """Who keeps what a program prints."""
+
+    PYTHON = "python"
+    FD = "fd"
+
 
 CONTEXT: Final = {"allow_interspersed_args": False, "ignore_unknown_options": True}
 """All that follows the program's name is the program's."""
@@ -43,6 +54,10 @@ def run(
     command: Annotated[list[str], typer.Argument(metavar="COMMAND...", help="The program and its arguments.")],
     home: Annotated[Path | None, typer.Option(help="The folder of the journals.")] = None,
     store: Annotated[str | None, typer.Option(help="Where experiments are kept: a folder, s3://..., gs://...")] = None,
+    capture: Annotated[
+        Capture,
+        typer.Option(help="Who keeps the output: the program's Python, or we, fd: of C code and children, too."),
+    ] = Capture.PYTHON,
     patience: Annotated[float, typer.Option(help="Give up when nothing more was stored for so many seconds.")] = 60.0,
     config: Annotated[Path | None, typer.Option(help=r"A settings file; tables \[up], \[agent], \[collector].")] = None,
 ) -> None:
@@ -56,7 +71,7 @@ def run(
     signals.block(_TAKEN)
     with _Parts(served, absolute_store(settings.store), given=store is not None) as parts:
         watch = Watch(served)
-        code = _run(command, watch, parts, console)
+        code = _run(command, watch, parts, console, Output(served) if capture is Capture.FD else None)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _TAKEN)
         whole = _drain(watch, parts, console, patience)
     if not whole:
@@ -70,24 +85,39 @@ def run(
     raise typer.Exit(code)
 
 
-def _run(command: list[str], watch: Watch, parts: _Parts, console: Console) -> int:
+def _run(command: list[str], watch: Watch, parts: _Parts, console: Console, output: Output | None) -> int:
     """The program's exit code, 128 + n when signal n ended it. That nothing ships is told while there is time to mend it."""
     try:
         child = subprocess.Popen(
             command,
-            env={**os.environ, HOME_VARIABLE: parts.home.named, STORE_VARIABLE: parts.store},
+            env={
+                **os.environ,
+                HOME_VARIABLE: parts.home.named,
+                STORE_VARIABLE: parts.store,
+                **({CAPTURE_VARIABLE: Capture.FD.value} if output else {}),
+            },
+            stdout=output.child_ends[0] if output else None,
+            stderr=output.child_ends[1] if output else None,
             preexec_fn=signals.in_child(ends_with_parent=False),  # noqa: PLW1509 - this process has one thread
         )
     except OSError as error:
         print(f"headrace run: {command[0]}: {error.strerror}", file=sys.stderr)
         return NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
+    if output:
+        output.start()
     while child.poll() is None:
         arrived = signals.take(_TAKEN, _LOOK_S)
         # a key on the terminal (Ctrl-C) has reached the program already
         if arrived is not None and arrived.si_signo in _FORWARDED and arrived.si_code != signals.SI_KERNEL:
             child.send_signal(arrived.si_signo)
         watch.look()
+        if output:
+            output.keep_in(watch.live, watch.ended)
         parts.tell_once_if_failed(console)
+    if output:
+        watch.look()
+        output.keep_in(watch.live, watch.ended)
+        output.finish()
     return child.returncode if child.returncode >= 0 else 128 - child.returncode
 
 
