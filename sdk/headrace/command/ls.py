@@ -27,7 +27,7 @@ from headrace_proto.store.catalog import SYSTEM_CHANNELS, CatalogRow, Rows, by_n
 from headrace_proto.store.claims import projects
 from headrace_proto.store.signs import NOT_RESPONDING
 
-SHOWN: Final = 100
+SHOWN: Final = 50
 """Experiments that a table shows unless more are asked for: of 100,000 nobody reads all, and a table of them takes minutes."""
 METRICS_MAX: Final = 12
 """Metrics that may get a column of their own; `--json` has all."""
@@ -132,6 +132,8 @@ def _experiments(rows: Sequence[CatalogRow], mute: set[str], console: Console) -
     metrics = sorted(counts, key=lambda name: (-counts[name], name))[:METRICS_MAX]
     while True:
         made = _table(rows, mute, metrics)
+        if console.width >= PIPE_WIDTH:  # to measure a table costs half as much as to print it
+            return made
         wanted = Measurement.get(console, console.options.update(max_width=PIPE_WIDTH), made).maximum
         if not metrics or wanted <= console.width:
             return made

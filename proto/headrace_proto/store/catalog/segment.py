@@ -6,14 +6,14 @@ A file is fetched whole, by one request. Of 100,000 rows the columns that filter
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final, overload
+from typing import TYPE_CHECKING, Final, overload
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from headrace_proto.store.catalog.row import CatalogRow
-from headrace_proto.store.catalog.table import SCHEMA, checked, decoded, rows_of
+from headrace_proto.store.catalog.table import SCHEMA, checked, decoded, rows_of, taken, whole_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,7 +69,7 @@ class Segment:
     def rest(self, rows: NDArray[np.int64]) -> pa.Table:
         """The other columns of some rows."""
         groups = np.searchsorted(self._ends, rows, "right")
-        wanted = np.unique(groups)
+        wanted = _which(groups)
         missing = [int(group) for group in wanted if group not in self._kept]
         if missing:
             table, first = self._read(missing).cast(_REST_SCHEMA), 0
@@ -79,7 +79,7 @@ class Segment:
         before = np.cumsum(self._sizes[wanted]) - self._sizes[wanted]  # rows of the groups at hand that precede each
         begins = self._ends - self._sizes
         places = rows - begins[groups] + before[np.searchsorted(wanted, groups)]
-        return _taken(pa.concat_tables([self._kept[int(group)] for group in wanted]), places)
+        return taken(pa.concat_tables([self._kept[int(group)] for group in wanted]), places)
 
 
 class Listing:
@@ -106,11 +106,11 @@ class Listing:
             segment = np.searchsorted(self._begins, places, "right") - 1
             order = np.argsort(segment, kind="stable")
             parts = [
-                self._segments[at].rest(places[segment == at] - self._begins[at]) for at in np.unique(segment).tolist()
+                self._segments[at].rest(places[segment == at] - self._begins[at]) for at in _which(segment).tolist()
             ]
             back = np.empty_like(order)
             back[order] = np.arange(len(order))
-            rest = _taken(pa.concat_tables(parts or [_REST_SCHEMA.empty_table()]), back)
+            rest = taken(pa.concat_tables(parts or [_REST_SCHEMA.empty_table()]), back)
             columns = [(self.head if name in HEAD else rest)[name] for name in SCHEMA.names]
             self._table = pa.table(columns, schema=SCHEMA)
         return self._table
@@ -143,10 +143,9 @@ class Rows(Sequence[CatalogRow]):
 def joined(segments: Sequence[Segment]) -> pa.Table:
     """The heads of all segments, with each row's place."""
     table = pa.concat_tables([_HEAD_SCHEMA.empty_table(), *(segment.head for segment in segments)])
-    return table.append_column(_PLACE, pa.array(np.arange(table.num_rows, dtype=np.int64)))
+    return table.append_column(_PLACE, whole_numbers(np.arange(table.num_rows)))
 
 
-def _taken(table: pa.Table, places: NDArray[Any]) -> pa.Table:
-    if len(places) == table.num_rows and bool(np.all(places == np.arange(len(places)))):
-        return table
-    return table.take(pa.array(places, pa.int64()))
+def _which(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The numbers that occur, ascending."""
+    return np.flatnonzero(np.bincount(numbers))
