@@ -65,8 +65,7 @@ class Segment:
     def __init__(self, folder: str, number: int, size: int, base: int, header: Header) -> None:
         """Raises `OSError` when the disk has no room; then no file is left behind."""
         path = os.path.join(folder, HIDDEN + segment_name(number))
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        self.descriptor = Descriptor(os.open(path, flags, FILE_MODE))
+        self.descriptor = Descriptor(_create(path))
         self.folder = folder  # the first one's gets its name later
         self.number: Final = number
         self.size: Final = size
@@ -132,9 +131,20 @@ class Segment:
 
     def _unmap(self) -> None:
         if self.descriptor.is_ours():
-            self.map.close()
+            with suppress(BufferError):  # a traceback keeps a view of it: it goes with that
+                self.map.close()
         else:
             _left_open.append(self.map)
+
+
+def _create(path: str) -> int:
+    """A new file's descriptor. One that is there already is of an attempt that an exception from a signal handler ended."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        return os.open(path, flags, FILE_MODE)
+    except FileExistsError:
+        os.unlink(path)
+        return os.open(path, flags, FILE_MODE)
 
 
 def sync_names(folder: str) -> None:

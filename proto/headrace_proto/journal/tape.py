@@ -321,11 +321,18 @@ class Tape:
             raise NoRoom
         self._check()
         position, old, new = self.position, self._segment, self._next
-        new.begin(position)
-        self._next = None
         self._leave_segment()
         self._unsynced.append(old.number)
-        self._use(new, position)
+        try:
+            new.begin(position)
+            self._use(new, position)
+        except NoRoom:  # not begun
+            self._unsynced.pop()
+            raise
+        except BaseException:  # of a signal handler: what is begun must be used, for readers look nowhere else any more
+            new.begin(position)
+            self._use(new, position)
+            raise
         old.release()
         if self._unreported:
             self._report_gap()
@@ -334,7 +341,9 @@ class Tape:
         """Take out of the segment in use what is wanted after it is unmapped."""
 
     def _use(self, segment: Segment, base: int) -> None:
+        """Write to this segment, of which nothing is written yet. Done twice, it is done."""
         self._segment = segment
+        self._next = None
         self._map = segment.map
         self._committed = segment.committed
         self._base = base

@@ -242,17 +242,6 @@ def test_a_signal_handler_that_logs_never_deadlocks_nor_interleaves(home: Home) 
     assert sum(event[0] == Kind.POINT for event in events) == logged + handled
 
 
-def test_an_exception_between_turn_and_try_does_not_lock_for_ever(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A turn that no frame has any more is recognised and taken over."""
-    monkeypatch.setattr("headrace_proto.journal.gate._WAIT_S", 0.01)
-    writer = JournalWriter(home, "a/b", EXPERIMENT)
-    writer.hold(1.0)  # as KeyboardInterrupt leaves it when it strikes right after the taking
-    writer.point("v", 1, 1.0, 1)
-    writer.point("v", 2, 1.0, 1)
-    writer.close(Outcome.SUCCEEDED)
-    assert points_of(home, writer.source) == [(1.0, 1.0), (2.0, 1.0)]
-
-
 def test_a_full_file_system_never_raises_and_never_kills(home: Home, kind: str) -> None:
     """Under RLIMIT_FSIZE (EFBIG, as ENOSPC) calls return, count what they drop, and the gap is in the journal."""
     script = """

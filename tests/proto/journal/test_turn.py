@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from headrace_proto.journal.turn import Turn
+from headrace_proto.journal.turn import Turn, Waiter
 from tests.waiting import wait_until
 
 THREADS = 4
@@ -76,18 +76,58 @@ def test_who_waits_gets_the_turn_from_a_thread_that_takes_it_again_at_once() -> 
 
 
 def test_a_waiter_that_gives_up_leaves_the_turn_to_the_next() -> None:
-    """Given up before or after the token was handed over: the next one who wants it has it, and only that one."""
+    """It leaves the queue; what it was given in that very moment it has."""
     turn = Turn()
     turn.take()
     assert not turn.acquire(0.0)
     assert not turn.waiting
-    turn.waiting.append(None)  # as one that an exception struck down while it waited
     turn.release()
-    turn.waiting.clear()
-    with pytest.raises(IndexError):
+    assert is_free(turn)
+    turn.take()
+    late = Waiter()
+    late.looks = False
+    turn.waiting.append(late)
+    assert not late.may_have(turn)
+    turn.waiting.popleft()  # as a hand that is struck down before it can wake whom it gave the token
+    assert late.may_have(turn)
+
+
+def test_a_waiter_that_is_struck_down_passes_on_what_it_was_given() -> None:
+    """KeyboardInterrupt out of the sleep of one that has been handed the token, and of one that has not."""
+
+    class Struck(Waiter):
+        def sleep(self, timeout_s: float) -> None:
+            if given:
+                turn.waiting.remove(self)
+            raise KeyboardInterrupt
+
+    for given in (False, True):
+        turn = Turn()
         turn.take()
-    assert turn.acquire(60), "handed to nobody, it is found by who waits next"
-    turn.release()
+        with pytest.raises(KeyboardInterrupt):
+            turn.wait(Struck(), 60, lambda: False)
+        if not given:
+            turn.release()
+        assert is_free(turn)
+
+
+def test_the_first_in_the_queue_replaces_a_lost_token_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All who wait find it lost; one new token is made, and all have it, one after the other."""
+    monkeypatch.setattr("headrace_proto.journal.turn._LOST_S", 0.0)
+    turn, inside, most = Turn(), [0], [0]
+    turn.take()  # and gone
+
+    def work(_: int) -> None:
+        assert turn.wait(
+            Waiter(), 60, lambda: inside[0] == 0 and not any(one.may_have(turn) for one in [*turn.waiting])
+        )
+        inside[0] += 1
+        most[0] = max(most[0], inside[0])
+        inside[0] -= 1
+        turn.release()
+
+    in_threads(THREADS, work)
+    assert most == [1]
     assert is_free(turn)
 
 
