@@ -16,6 +16,11 @@ class Log:
     type: str
 
     @property
+    def y(self) -> float | str | None:
+        """The last value, None of images."""
+        return None
+
+    @property
     def id(self) -> str:
         """Its name: a log has no other id."""
         return self.name
@@ -61,8 +66,6 @@ class TextLog(Log, str):
 
 class OtherLog(Log):
     """A log of images, or one that holds nothing since it was reset."""
-
-    y = None
 
     def __init__(self, name: str, x: float | None = None, type: str = "image") -> None:  # noqa: A002
         self.name, self.x, self.type = name, x, type
