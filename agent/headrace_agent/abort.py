@@ -17,7 +17,7 @@ import asyncio
 import logging
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from typing import Final, NamedTuple
 
 from headrace_agent.processes import KILLED_S, Ended, Held, Program, parents_of, pid_here
@@ -50,6 +50,39 @@ class Target(NamedTuple):
     def has_callback(self) -> bool:
         """Whether a thread of it waits to be asked."""
         return any(abort.is_expected(source.folder) for source in self.sources)
+
+
+_Word = tuple[str, str]
+"""A `SourceState`, and a text for people."""
+
+
+class _Plan:
+    """What is to be done about a process. `let_go` of it."""
+
+    def __init__(self, target: Target, held: Held | None, above: list[int]) -> None:
+        self.target: Final = target
+        self.held = held
+        self.fault = ""
+        self._above: Final = above
+        self.came_late: Final = self.is_gone()
+
+    def leader(self, targets: Container[int | None]) -> int | None:
+        """The nearest process above it that is to be ended as well."""
+        return next((pid for pid in self._above if pid in targets), None)
+
+    def is_gone(self) -> bool:
+        """Whether there is no such process any more. One that waits for a request may be in a container that nobody here sees."""
+        if self.held is None and not self.target.has_callback:
+            return True
+        return (self.held is not None and self.held.gone()) or all(
+            _has_let_go(source) for source in self.target.sources
+        )
+
+    def let_go(self) -> None:
+        """Hold it no longer."""
+        if self.held is not None:
+            self.held.close()
+            self.held = None
 
 
 class Aborter:
@@ -138,6 +171,35 @@ class Aborter:
         asked = abort.Request(
             request.request, request.by[: abort.BY_CHARACTERS_MAX], request.reason[: abort.REASON_CHARACTERS_MAX]
         )
+        grace_s = self._grace_s if request.grace_s < 0 else min(request.grace_s, GRACE_S_MAX)
+        targets = await self._targets(request)
+        if targets:
+            log.warning("experiment %s is %s; it has %d processes here", request.experiment, asked, len(targets))
+        plans = [
+            self._plan(target, asked) for target in targets
+        ]  # all are asked before any ends: one's end may be another's
+        called = {target.pid for target in targets if target.has_callback and target.pid is not None}
+        ends: dict[int | None, asyncio.Task[_Word]] = {}
+
+        async def end(plan: _Plan) -> _Word:
+            leader = plan.leader(ends)
+            try:
+                word = await self._ended(plan, ends.get(leader), asked, called, grace_s)
+            except Exception as error:  # who asked hears of it, and of all the other processes
+                log.exception("process %s could not be ended", plan.target.pid)
+                word = SourceState.REFUSED, f"it could not be ended: {error!r}"
+            finally:
+                plan.let_go()
+            await self._say_all(plan.target, asked.id, *word)
+            self._tail.rouse(lambda lane: lane.source in plan.target.sources)
+            return word
+
+        async with asyncio.TaskGroup() as group:
+            for plan in plans:
+                ends[plan.target.pid or -id(plan)] = group.create_task(end(plan))
+
+    async def _targets(self, request: Abort) -> list[Target]:
+        """The processes that can be ended. What is to be said of the others is said."""
         processes: dict[tuple[int, int, int], list[Source]] = defaultdict(list)
         for source in self._sources(lambda source: source.header.experiment == request.experiment):
             state, text = _standing(source)
@@ -146,35 +208,45 @@ class Aborter:
                 processes[header.pid, header.pid_start, header.pid_namespace].append(source)
             else:
                 await self._say(request.request, source, state, text)
-        targets = [
+        return [
             Target(pid_here(pid, start, namespace), start, tuple(sources))
             for (pid, start, namespace), sources in processes.items()
         ]
-        grace_s = self._grace_s if request.grace_s < 0 else min(request.grace_s, GRACE_S_MAX)
-        if targets:
-            log.warning("experiment %s is %s; it has %d processes here", request.experiment, asked, len(targets))
-        called = {target.pid for target in targets if target.has_callback and target.pid is not None}
-        await asyncio.gather(*(self._end(target, asked, called, grace_s) for target in targets))
 
-    async def _end(self, target: Target, asked: abort.Request, called: set[int], grace_s: float) -> None:
-        """End one process, and say how."""
-        try:
-            state, text = await self._ended(target, asked, called, grace_s)
-        except Exception as error:  # who asked hears of it, and of all the other processes
-            log.exception("process %s could not be ended", target.pid)
-            state, text = SourceState.REFUSED, f"it could not be ended: {error!r}"
-        await self._say_all(target, asked.id, state, text)
-        self._tail.rouse(lambda lane: lane.source in target.sources)
+    def _plan(self, target: Target, asked: abort.Request) -> _Plan:
+        """Hold the process, prove it, and from then on call its end an abort."""
+        held = Held.of(target.pid, target.start) if target.pid is not None else None
+        plan = _Plan(target, held, parents_of(target.pid) if target.pid is not None else [])
+        if not plan.came_late:
+            plan.fault = self._ask(target, asked)
+        return plan
 
-    async def _ended(self, target: Target, asked: abort.Request, called: set[int], grace_s: float) -> tuple[str, str]:
-        """End a process, or leave that to the callback that it, or one above it, has."""
-        above = next((pid for pid in parents_of(target.pid) if pid in called), None) if target.pid is not None else None
+    async def _ended(
+        self,
+        plan: _Plan,
+        leader: asyncio.Task[_Word] | None,
+        asked: abort.Request,
+        called: set[int],
+        grace_s: float,
+    ) -> _Word:
+        """End a process: by its callback, with the process above it that is ended too, or by signals."""
+        target = plan.target
+        if plan.came_late:
+            return SourceState.GONE, "its process ended just now"
         if target.has_callback:
-            return await self._call(target, asked)
-        if above is not None:
-            self._ask(target, asked)
-            return SourceState.CALLED, f"left to the abort_callback of process {above}, which started it"
-        return await self._signal(target, asked, called, grace_s)
+            return (SourceState.REFUSED, plan.fault) if plan.fault else await self._call(target, asked)
+        if leader is not None:
+            await self._say_all(
+                target, asked.id, SourceState.ASKED, "the process that started it is ended", grace_s + KILLED_S
+            )
+            state, text = await leader
+            if state in (SourceState.CALLED, SourceState.REFUSED) or plan.is_gone():
+                return state, f"with the process that started it: {text}"
+        text = f"SIGTERM was sent; SIGKILL follows after {grace_s:g} s"
+        await self._say_all(target, asked.id, SourceState.ASKED, text, grace_s + KILLED_S)
+        held, plan.held = plan.held, None
+        assert held is not None  # noqa: S101 - else it is gone
+        return _told(await Program(held, called).end(grace_s))
 
     def _ask(self, target: Target, asked: abort.Request) -> str:
         """From now on the end of these sources is an abort. What is wrong with asking their process, if anything is."""
@@ -192,20 +264,7 @@ class Aborter:
         for source in target.sources:
             await self._say(request, source, state, text, wait_s)
 
-    async def _signal(self, target: Target, asked: abort.Request, called: set[int], grace_s: float) -> tuple[str, str]:
-        held = Held.of(target.pid, target.start) if target.pid is not None else None
-        if held is None or any(_has_let_go(source) for source in target.sources):
-            if held is not None:
-                held.close()
-            return SourceState.GONE, "its process ended just now"
-        self._ask(target, asked)
-        text = f"SIGTERM was sent; SIGKILL follows after {grace_s:g} s"
-        await self._say_all(target, asked.id, SourceState.ASKED, text, grace_s + KILLED_S)
-        return _told(await Program(held, called).end(grace_s))
-
     async def _call(self, target: Target, asked: abort.Request) -> tuple[str, str]:
-        if fault := self._ask(target, asked):
-            return SourceState.REFUSED, fault
         await self._say_all(target, asked.id, SourceState.ASKED, "its abort_callback was asked to run", CALLBACK_S)
         loop = asyncio.get_running_loop()
         until = loop.time() + CALLBACK_S

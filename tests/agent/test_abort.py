@@ -222,6 +222,40 @@ async def test_ranks_of_one_experiment_all_answer(nats_server: NatsServer, serve
         )
 
 
+async def test_ranks_that_one_process_has_started_end_with_it_each_asked_once(
+    nats_server: NatsServer, serve: Serve, home: Home
+) -> None:
+    """As `mp.spawn` has it: the ranks get one SIGTERM, all are asked before any ends, and all are aborted."""
+    experiment = random_id()
+    note = "signal.signal(15, lambda *_: (os.write(2, b'SIGTERM\\n'), os._exit(15)))"
+    rank = WRITER.format(before=note, after="")
+    start = (
+        f"ranks = [subprocess.Popen([sys.executable, '-c', {rank!r}, *sys.argv[1:]], stdout=-1, stderr=2) for _ in '12']\n"
+        "sources = [one.stdout.readline().decode().strip() for one in ranks]\n"
+        "open(os.path.join(home.root, 'sources'), 'w').write(' '.join(sources))\n"
+    )
+    command = [sys.executable, "-c", WRITER.format(before="", after=start), home.root, experiment]
+    home.make()
+    async with FarEnd(nats_server.url) as far, serve() as agent, operating(nats_server.url) as operator:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        sources = {process.stdout.readline().strip()}
+        with open(os.path.join(home.root, "sources")) as file:
+            sources |= set(file.read().split())
+        await until(lambda: sources <= agent.tail.lanes.keys(), "all are found")
+        await operator.abort(experiment)
+
+        def ended() -> set[str]:
+            return {answer.source for answer in operator.heard if answer.state == SourceState.ENDED}
+
+        await until(lambda: ended() == sources, "each has its last word")
+        await until(lambda: sources <= set(far.dead), "each death is told")
+        _, said = process.communicate()
+    assert said == "SIGTERM\n" * 2
+    assert len(sources) == 3
+    assert all(frame.reason.startswith(ABORTED) for frame in far.frames if frame.kind is FrameKind.DEAD)
+
+
 async def test_an_experiment_is_found_by_its_short_id(nats_server: NatsServer, serve: Serve, write: Write) -> None:
     """Once the store has given it one; the question names it by a digest only."""
     async with FarEnd(nats_server.url), serve(), operating(nats_server.url) as operator:
