@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import headrace as hr
 from headrace import neptune
 from headrace.neptune import exceptions as old
 from headrace.neptune.experiments import Experiment
@@ -21,12 +22,15 @@ NAN, INF = float("nan"), float("inf")
 NOTHING: Any = None
 
 
-@pytest.fixture(params=["live", "stored", "stopped"])
-def handle(request: pytest.FixtureRequest, experiment: Experiment, project: neptune.Project) -> Experiment:
-    """One that runs, the same out of a list, and one that this process has stopped."""
+@pytest.fixture(params=["live", "stored", "stopped", "committed"])
+def handle(request: pytest.FixtureRequest, experiment: Experiment, project: neptune.Project, store: str) -> Experiment:
+    """One that runs, the same out of a list, one that this process has stopped, and one that nobody ships anything for."""
     if request.param == "live":
         return experiment
     experiment.stop()
+    if request.param == "committed":
+        session = neptune.Session(backend=neptune.Backend(session=hr.Session(store=store)))
+        return session.get_project(project.full_id).get_experiments()[0]
     return project.get_experiments()[0] if request.param == "stored" else experiment
 
 
@@ -327,6 +331,30 @@ def test_what_was_stopped_is_changed_where_it_is_stored(project: neptune.Project
     assert found == experiment
     assert found.get_numeric_channels_values("loss")["loss"].tolist() == [0.5, 0.25]
     assert experiment.get_properties() == {"chosen": "True"}
+
+
+def test_one_out_of_a_list_may_be_the_one_that_runs(project: neptune.Project, experiment: Experiment) -> None:
+    """What is logged to it is logged to that one, and its end is that one's end."""
+    [found] = project.get_experiments()
+    found.log_metric("loss", 0.5)
+    assert experiment.get_logs() == found.get_logs() == {"loss": 0.5}  # type: ignore[comparison-overlap]
+    found.stop("diverged")
+    assert [one.state for one in (found, experiment, *project.get_experiments())] == ["failed"] * 3
+
+
+def test_what_joined_an_experiment_has_no_word_on_how_it_went(project: neptune.Project, experiment: Experiment) -> None:
+    """A success stays one, whatever is said of a later look at it."""
+    experiment.stop()
+    [found] = project.get_experiments()
+
+    def look_again() -> None:
+        with found:
+            found.log_metric("loss", 0.5)
+            raise OverflowError
+
+    pytest.raises(OverflowError, look_again)
+    assert (found.state, experiment.state) == ("succeeded", "succeeded")
+    assert found.get_logs() == {"loss": 0.5}  # type: ignore[comparison-overlap]
 
 
 def test_without_a_store_what_was_stopped_stays_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from headrace.experiment import running
 from headrace.neptune.channels import Log, log_here, log_of
 from headrace.neptune.exceptions import ExperimentValidationError, InvalidChannelValue, NoChannelValue
 from headrace.neptune.translation import OF_RESETS, OF_VALUES, old_errors
+from headrace.waiting import agent_serves
 from headrace_proto.errors import ExperimentNotFound, MissingExtra
 from headrace_proto.limits import IMAGE_BYTES_MAX, MIB
 
@@ -31,10 +32,10 @@ _logger = logging.getLogger("neptune.experiments")  # the name by which scripts 
 
 
 class Experiment:
-    """An experiment: one that this process logs to, or one that the store has, or the first and then, once stopped, the second.
+    """An experiment: one that runs in this process, or one that the store has, or the first and then, once stopped, the second.
 
-    Made by `Project.create_experiment` and `Project.get_experiments`. Calls on one that runs return at once; on one that is stored
-    each change is a commit: see `headrace.buffered` for many.
+    Made by `Project.create_experiment` and `Project.get_experiments`. What is logged to one that the store has goes the way of all
+    events, beside those of the process that ran it; where no agent ships them each call is a commit (see `headrace.buffered`).
     """
 
     IMAGE_SIZE_LIMIT_MB: Final = IMAGE_BYTES_MAX // MIB
@@ -47,16 +48,29 @@ class Experiment:
         self._id = _id
         self._internal_id: Final = internal_id
         self._handle: Final = handle or running(internal_id) or project._native.get_experiment(internal_id)  # noqa: SLF001
+        self._source: Running | None = self._handle if isinstance(self._handle, Running) else None  # what logs here
 
-    def _now(self) -> Handle:
-        """What a call means now: the experiment that runs here; else, if the store has it, what is stored of it."""
-        handle = self._handle
-        if not isinstance(handle, Running) or not self.has_stopped:
-            return handle
+    def _reading(self) -> Handle:
+        """What knows the experiment: the handle that runs it; else, if the store has it, what is stored of it by now."""
+        source = self._source
+        if source is None or (source is self._handle and source.state == "running"):
+            return self._handle
         try:
-            return handle.stored()
+            return source.stored()
         except (ExperimentNotFound, MissingExtra):  # nobody has stored it yet: the handle knows what this process did
-            return handle
+            return source
+
+    def _writing(self) -> Handle:
+        """What logs to it: the handle that runs it; else one that joins it, if somebody ships what that logs; else the store."""
+        source = self._source
+        if source is not None and source.state == "running":
+            return source
+        native = self._project._native  # noqa: SLF001
+        if not (native.direct or agent_serves(native.home)):
+            return self._reading()
+        self._source = native.attach(self._internal_id)
+        self._project._expect(self)  # noqa: SLF001
+        return self._source
 
     # -- Identity --------------------------------------------------------------------------------------------------------
 
@@ -75,39 +89,30 @@ class Experiment:
     @property
     def name(self) -> str:
         """Its name."""
-        return self._now().name
+        return self._reading().name
 
     @property
     def state(self) -> str:
         """`running`, `succeeded`, `failed` or `aborted`."""
-        return self._fresh().state
+        handle = self._reading()
+        if not isinstance(handle, Running):
+            handle.refresh()
+        return handle.state
 
     @property
     def limits(self) -> dict[str, dict[str, int]]:
         """How many channels of each type an experiment takes."""
         return self._handle.limits
 
-    def _fresh(self) -> Handle:
-        """`_now`, with what the store has by now: what attributes tell is otherwise what was seen last."""
-        handle = self._now()
-        if not isinstance(handle, Running):
-            handle.refresh()
-        return handle
-
-    @property
-    def has_stopped(self) -> bool:
-        """Whether this process no longer logs to it."""
-        return not isinstance(self._handle, Running) or self._handle.state != "running"
-
     def settle(self) -> bool:
         """Wait, bounded, until the store has what this process has logged, else warn. True if there will be no more of it."""
-        handle = self._handle
-        if not isinstance(handle, Running):
+        source = self._source
+        if source is None:
             return True
-        over = self.has_stopped
+        over = source.state != "running"
         with suppress(ExperimentNotFound, MissingExtra):
-            handle.stored()
-        return over and handle.wait("stored", 0).reached
+            source.stored()
+        return over and source.wait("stored", 0).reached
 
     def __repr__(self) -> str:
         return repr(self._handle)
@@ -125,17 +130,17 @@ class Experiment:
     @old_errors()
     def get_system_properties(self) -> dict[str, Any]:
         """id, name, created, finished, running_time (s), owner, sizes (bytes), tags, notes, description, hostname."""
-        return self._now().get_system_properties()
+        return self._reading().get_system_properties()
 
     @old_errors()
     def get_tags(self) -> list[str]:
         """The tags."""
-        return self._now().get_tags()
+        return self._reading().get_tags()
 
     @old_errors()
     def append_tag(self, tag: str | list[str], *tags: str) -> None:
         """Add tags: one, several, or a list of them. Raises `ExperimentValidationError`."""
-        self._now().append_tag(tag, *tags)
+        self._writing().append_tag(tag, *tags)
 
     def append_tags(self, tag: str | list[str], *tags: str) -> None:
         """`append_tag`."""
@@ -144,37 +149,36 @@ class Experiment:
     @old_errors()
     def remove_tag(self, tag: str) -> None:
         """Remove a tag. One that is not there is ignored."""
-        self._now().remove_tag(tag)
+        self._writing().remove_tag(tag)
 
     @old_errors()
     def get_parameters(self) -> dict[str, float | str]:
         """The parameters, as the old server had them: numbers are floats, everything else is text."""
-        return {name: _old_parameter(value) for name, value in self._now().get_parameters().items()}
+        return {name: _old_parameter(value) for name, value in self._reading().get_parameters().items()}
 
     @old_errors()
     def get_properties(self) -> dict[str, str]:
         """The properties."""
-        return self._now().get_properties()
+        return self._reading().get_properties()
 
     @old_errors()
     def set_property(self, key: str, value: Any) -> None:
         """Set a property to the text of `value`."""
-        self._now().set_property(key, value)
+        self._writing().set_property(key, value)
 
     @old_errors()
     def remove_property(self, key: str) -> None:
         """Remove a property. Raises `KeyError` if there is none of this name."""
-        handle = self._now()
-        if key not in handle.get_properties():
+        if key not in self.get_properties():
             raise KeyError(key)
-        handle.remove_property(key)
+        self._writing().remove_property(key)
 
     # -- Series ----------------------------------------------------------------------------------------------------------
 
     @old_errors()
     def get_logs(self) -> dict[str, Log]:
         """The logs by name: each is its last value, and has it as `y`, with its `x`."""
-        handle = self._now()
+        handle = self._reading()
         here: dict[str, Any] = {}
         stored: StoredExperiment | None
         if isinstance(handle, Running):
@@ -211,7 +215,7 @@ class Experiment:
         elif x is not None and not isfinite(x):
             _logger.warning("%s: the value %s was not logged: its x is %s", log_name, y, x)
         else:
-            self._now().log_metric(log_name, x, value, timestamp)
+            self._writing().log_metric(log_name, x, value, timestamp)
 
     def send_metric(self, channel_name: str, x: Any, y: Any = None, timestamp: float | None = None) -> None:
         """`log_metric`."""
@@ -226,7 +230,7 @@ class Experiment:
         x, y = self._get_valid_x_y(x, y)
         if not isinstance(y, str):
             raise InvalidChannelValue("str", type(y).__name__)
-        self._now().log_text(log_name, _finite(log_name, x), y, timestamp)
+        self._writing().log_text(log_name, _finite(log_name, x), y, timestamp)
 
     def send_text(self, channel_name: str, x: Any, y: Any = None, timestamp: float | None = None) -> None:
         """`log_text`."""
@@ -249,7 +253,7 @@ class Experiment:
         Raises `NoChannelValue`, `InvalidChannelValue`, `FileNotFound`.
         """
         x, y = self._get_valid_x_y(x, y)
-        self._now().log_image(log_name, _finite(log_name, x), y, image_name, description, timestamp)
+        self._writing().log_image(log_name, _finite(log_name, x), y, image_name, description, timestamp)
 
     def send_image(
         self,
@@ -275,24 +279,24 @@ class Experiment:
     @old_errors(OF_RESETS)
     def reset_log(self, log_name: str) -> None:
         """Hide what a log holds; it may be logged to anew. Raises `ChannelDoesNotExist`."""
-        self._now().reset_log(log_name)
+        self._writing().reset_log(log_name)
 
     @old_errors()
     def get_numeric_channels_values(self, *channel_names: str) -> pd.DataFrame:
         """Numeric logs side by side: `x`, then one column a log. Raises `ChannelNotFound`, a `KeyError`."""
-        return self._now().get_numeric_channels_values(*channel_names)
+        return self._reading().get_numeric_channels_values(*channel_names)
 
     @old_errors()
     def get_hardware_utilization(self) -> pd.DataFrame:
         """`x_ram`, `y_ram`, `x_cpu`, `y_cpu`, `x_gpu_util_0`, ...: milliseconds from the start, GB, percent."""
-        return self._now().get_hardware_utilization()
+        return self._reading().get_hardware_utilization()
 
     # -- Files -----------------------------------------------------------------------------------------------------------
 
     @old_errors()
     def log_artifact(self, artifact: Any, destination: str | None = None) -> None:
         """Keep a file, a folder, or what an open file or buffer holds. Raises `FileNotFound`, `ValueError`."""
-        self._now().log_artifact(artifact, destination)
+        self._writing().log_artifact(artifact, destination)
 
     def send_artifact(self, artifact: Any, destination: str | None = None) -> None:
         """`log_artifact`."""
@@ -304,29 +308,30 @@ class Experiment:
         paths = path if isinstance(path, list) else [path]
         if any(not isinstance(one, str) for one in paths):
             raise ExperimentValidationError.saying(f"a path to delete must be a str, not {path!r:.80}")
-        self._now().delete_artifacts([os.path.normpath(one) for one in paths])
+        self._writing().delete_artifacts([os.path.normpath(one) for one in paths])
 
     @old_errors()
     def download_artifact(self, path: str, destination_dir: str | None = None) -> None:
         """Download one file under its own name. Raises `FileNotFound`, `NotADirectory`."""
-        self._now().download_artifact(path, destination_dir or None)
+        self._reading().download_artifact(path, destination_dir or None)
 
     @old_errors()
     def download_artifacts(self, path: str | None = None, destination_dir: str | None = None) -> None:
         """Download a folder, a file, or everything, as a ZIP archive of that name. Raises `FileNotFound`, `NotADirectory`."""
-        self._now().download_artifacts(path or None, destination_dir or None)
+        self._reading().download_artifacts(path or None, destination_dir or None)
 
     @old_errors()
     def download_sources(self, path: str | None = None, destination_dir: str | None = None) -> None:
         """Download source files likewise."""
-        self._now().download_sources(path or None, destination_dir or None)
+        self._reading().download_sources(path or None, destination_dir or None)
 
     # -- The end ---------------------------------------------------------------------------------------------------------
 
     @old_errors()
     def stop(self, exc_tb: str | None = None) -> None:
         """End it: succeeded, or failed when `exc_tb` says why. One that has ended stays as it is."""
-        self._handle.stop(exc_tb)
+        for handle in self._handles():
+            handle.stop(exc_tb)
         self._project._remove_stopped_experiment(self)  # noqa: SLF001
 
     def __enter__(self) -> Self:
@@ -335,8 +340,14 @@ class Experiment:
     def __exit__(
         self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
     ) -> None:
-        self._handle.__exit__(exc_type, exc_val, exc_tb)
+        for handle in self._handles():
+            handle.__exit__(exc_type, exc_val, exc_tb)
         self._project._remove_stopped_experiment(self)  # noqa: SLF001
+
+    def _handles(self) -> list[Handle]:
+        """What is to be ended: what joined it, which has no word on how it went, and what it was opened as."""
+        beside = self._source is not None and self._source is not self._handle
+        return [self._source, self._handle] if beside and self._source else [self._handle]
 
 
 def _number(value: Any) -> float:

@@ -106,6 +106,11 @@ class Project:
         """
         self._unlisted = [experiment for experiment in self._unlisted if not experiment.settle()]
 
+    def _expect(self, experiment: Experiment) -> None:
+        """This process logs to it: lists wait for that."""
+        if not any(one is experiment for one in self._unlisted):
+            self._unlisted.append(experiment)
+
     # -- Creating --------------------------------------------------------------------------------------------------------
 
     @old_errors()
@@ -154,7 +159,7 @@ class Project:
         )
         experiment = Experiment(self._backend, self, None, handle.internal_id, handle=handle)
         self._push_new_experiment(experiment)
-        self._unlisted.append(experiment)
+        self._expect(experiment)
         print(self._get_experiment_link(experiment))  # noqa: T201 - where the old client printed its link
         return experiment
 
