@@ -352,7 +352,8 @@ def test_what_joined_an_experiment_has_no_word_on_how_it_went(project: neptune.P
             found.log_metric("loss", 0.5)
             raise OverflowError
 
-    pytest.raises(OverflowError, look_again)
+    with pytest.raises(OverflowError):
+        look_again()
     assert (found.state, experiment.state) == ("succeeded", "succeeded")
     assert found.get_logs() == {"loss": 0.5}  # type: ignore[comparison-overlap]
 
