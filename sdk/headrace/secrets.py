@@ -44,7 +44,8 @@ NAMES: Final = (
     "client_key", "connection_string", "cookie", "credential", "credentials", "encryption_key", "id_rsa", "jwt", "license_key",
     "master_key", "passcode", "passphrase", "passwd", "password", "private_key", "privatekey", "pwd", "secret", "secret_key",
     "secretkey", "secrets", "service_key", "session_key", "shared_key", "signing_key", "ssh_key", "storage_key", "token",
-    "access_tokens", "api_keys", "api_tokens", "authtoken", "passwords", "apitoken", "wandb_key",
+    "access_tokens", "api_keys", "api_tokens", "authtoken", "passwords", "apitoken", "wandb_key", "anthropic_key", "comet_key",
+    "creds", "db_pass", "gcp_key", "hf_key", "kaggle_key", "login_pass", "openai_key", "password_hash", "smtp_pass", "user_pass",
 )  # fmt: skip
 """A name is taken apart at capitals and signs; its last words count."""
 QUALIFIERS: Final = (
@@ -55,7 +56,10 @@ QUALIFIERS: Final = (
 HARMLESS: Final = (
     "bos_token", "cls_token", "context_token", "end_token", "eos_token", "image_token", "mask_token", "next_token", "oldpwd",
     "pad_token", "per_token", "prefix_token", "sep_token", "special_token", "start_token", "stop_token", "suffix_token",
-    "unk_token", "video_token", "audio_token", "use_auth", "no_auth",
+    "unk_token", "video_token", "audio_token", "use_auth", "no_auth", "blank_token", "boundary_token", "class_token",
+    "control_token", "delimiter_token", "eod_token", "eot_token", "first_token", "global_pool_token", "input_token", "last_token",
+    "max_token", "min_token", "newline_token", "output_token", "padding_token", "prompt_token", "register_token", "response_token",
+    "separator_token", "sos_token", "speaker_token", "trigger_token", "unknown_token", "vocab_token", "word_token",
 )  # fmt: skip
 """Names of other things that end as a secret's does."""
 
@@ -73,6 +77,10 @@ _ASSIGNED: Final = (
     "|passw(?:or)?d)"
 )
 
+_QUOTE: Final = r"(?:b?(?P<quote>[\"']))?"
+_QUOTED: Final = r"(?:\\.|(?!(?P=quote))[^\\\n]){4,}"
+"""What stands between quotes, to the end of it: a password may have spaces and signs."""
+
 SHAPES: Final[dict[str, Shape]] = {
     "URL with user or password": Shape(("://",), r"(?P<keep>://)(?!git@)[^\s/\"'<>]+(?=@)"),
     "URL with a key in its query": Shape(
@@ -86,13 +94,13 @@ SHAPES: Final[dict[str, Shape]] = {
     ),
     "assignment": Shape(
         ("key", "Key", "KEY", "_token", "-token", "Token", "TOKEN", "_secret", "Secret", "SECRET", "passw", "PASSW", "Passw"),
-        rf"(?i)(?P<keep>{_ASSIGNED}[\"']?\s{{0,3}}(?:=|:(?!:))\s{{0,3}}[\"']?)"
-        r"(?!(?:None|null|True|False)\b|\*\*\*)[^\s\"',;(){}\[\]&]{4,}",
+        rf"(?i)(?P<keep>{_ASSIGNED}[\"']?\s{{0,3}}(?:=|:(?!:))\s{{0,3}}{_QUOTE})"
+        rf"(?!(?:None|null|True|False)\b|\*\*\*)(?(quote){_QUOTED}|[^\s\"',;(){{}}\[\]&]{{4,}})",
     ),
     "command-line option": Shape(
         ("--",),
-        r"(?i)(?P<keep>(?<!-)--(?!-)[a-z-]{0,30}?(?:api-?key|access-?key|secret-?key|secret|token|password|passwd)[ =][\"']?)"
-        r"(?!\d+\b|-)[^\s\"'<>\[\]]{4,}",
+        r"(?i)(?P<keep>(?<!-)--(?!-)[a-z-]{0,30}?(?:api-?key|access-?key|secret-?key|secret|token|password|passwd)[ =]"
+        rf"{_QUOTE})(?!\d+\b|-|\*\*\*|[<\[])(?(quote){_QUOTED}|[^\s\"'<>\[\]]{{4,}})",
     ),
     "authorization header": Shape(
         ("uthorization", "earer "),
@@ -101,14 +109,20 @@ SHAPES: Final[dict[str, Shape]] = {
     "JSON web token": Shape(("eyJ",), r"\beyJ[A-Za-z0-9_-]{10,}(?:\.[A-Za-z0-9_-]*){2,4}"),
     "Neptune": Shape(("eyJhcGlf",), r"\beyJhcGlf[A-Za-z0-9+/_-]{20,}={0,2}"),
     "AWS key id": Shape(("AKIA", "ASIA", "ABIA", "ACCA"), r"\b(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}\b"),
-    "AWS secret key": Shape(("aws", "AWS"), r"(?i)(?P<keep>\baws.{0,20}?[\"'\s:=])[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+=])"),
+    "AWS secret key": Shape(
+        ("aws", "AWS"),
+        r"(?i)(?P<keep>\baws.{0,20}?[\"'\s:=])(?![0-9a-f]{40}\b)[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+=])",
+    ),
     "GitHub": Shape(
         ("ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_"), r"\b(?:gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,})"
     ),
     "GitLab": Shape(("glpat-", "gldt-", "glrt-", "glptt-", "glcbt-"), r"\bgl(?:pat|dt|rt|ptt|cbt)-[\w-]{16,}"),
     "Hugging Face": Shape(("hf_", "api_org_"), r"\b(?:hf_|api_org_)[A-Za-z0-9]{20,}"),
     "Weights & Biases": Shape(("wandb_v1_", "wandb login "), r"\bwandb_v1_\w{20,}|(?P<keep>wandb login )[0-9a-f]{40}\b"),
-    "OpenAI, Anthropic": Shape(("sk-",), r"\bsk-[A-Za-z0-9_-]{20,}"),
+    "OpenAI, Anthropic": Shape(
+        ("sk-",),
+        r"\bsk-(?:(?=[a-z0-9_-]{0,60}[A-Z])(?=[A-Za-z_-]{0,60}[0-9])[A-Za-z0-9_-]{20,}|(?:or-v1-)?[0-9a-f]{32,})",
+    ),
     "Google": Shape(
         ("AIza", "ya29.", "GOCSPX-"), r"\b(?:AIza[A-Za-z0-9_-]{35}|ya29\.[A-Za-z0-9_-]{20,}|GOCSPX-[A-Za-z0-9_-]{20,})"
     ),
@@ -232,15 +246,16 @@ def is_secret(name: str) -> bool:
 
 
 def _is_secret(chosen: _List, name: str) -> bool:
-    normal = _normal(name)
-    return normal.endswith(chosen.names) and not normal.endswith(chosen.harmless)
+    whole, normal = _normal(name, qualified=True), _normal(name)
+    return (normal.endswith(chosen.names) or whole.endswith(chosen.names)) and not normal.endswith(chosen.harmless)
 
 
-def _normal(name: str) -> str:
-    """A name as its words with '_' before each: `_db_password` of `dbPassword` and of `DB-Password.1`."""
+def _normal(name: str, *, qualified: bool = False) -> str:
+    """A name as its words with '_' before each: `_db_password` of `dbPassword` and of `DB-Password.1`; `qualified` with the last
+    ones, too, that say nothing."""
     parted = re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", name)
     words = re.sub(r"[^a-z0-9]+", " ", parted.lower()).split()
-    while len(words) > 1 and (words[-1] in QUALIFIERS or words[-1].isdecimal()):
+    while not qualified and len(words) > 1 and (words[-1] in QUALIFIERS or words[-1].isdecimal()):
         words.pop()
     if words:
         words[-1] = words[-1].rstrip("0123456789") or words[-1]
@@ -252,7 +267,7 @@ def _chosen() -> _List:
     variable = os.environ.get(VARIABLE, "")
     if _list is None or _list.variable != variable:
         given = [word.strip() for word in variable.split(",") if word.strip()]
-        names = (*map(_normal, NAMES), *_added, *(_normal(word) for word in given))
+        names = (*(_normal(one, qualified=True) for one in NAMES), *_added, *(_normal(word) for word in given))
         anchors = tuple((anchor, shape.pattern) for shape in SHAPES.values() for anchor in shape.anchors)
         _list = _List(variable, names, tuple(map(_normal, HARMLESS)), anchors, given == [OFF])
     return _list

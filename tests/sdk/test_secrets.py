@@ -45,8 +45,18 @@ EXAMPLES = {
         f"https://s3/x?X-Amz-Signature=«{HEX}»",
     ],
     "PEM private key": [f"«{PEM}»", f"«{PEM.replace('RSA ', '')}»"],
-    "assignment": ["(lr=0.1, api_key='«abcd»', n=3)", "{'password': '«hunter2»'}", f"WANDB_API_KEY=«{HEX[:40]}»"],
-    "command-line option": ["train.py --api-key «abcd» --lr 1", "run --hf-token=«abcdefgh»"],
+    "assignment": [
+        "(lr=0.1, api_key='«abcd»', n=3)",
+        "{'password': '«hunter2»'}",
+        "password=\"«two words, 'and' signs;»\")",
+        "api_key = b'«a\\'b(c»'",
+        f"WANDB_API_KEY=«{HEX[:40]}»",
+    ],
+    "command-line option": [
+        "train.py --api-key «abcd» --lr 1",
+        "run --hf-token=«abcdefgh»",
+        "x --password '«two words»' y",
+    ],
     "authorization header": [
         "{'Authorization': 'Bearer «abcdefghijklmnop»'}",
         "authorization: Basic «YWRhOnNlY3JldHNlY3JldA==»",
@@ -59,7 +69,7 @@ EXAMPLES = {
     "GitLab": [f"«glpat-{SEGMENT[:20]}»"],
     "Hugging Face": [f"«hf_{SEGMENT[:34]}»"],
     "Weights & Biases": [f"«wandb_v1_{SEGMENT * 2}»", f"wandb login «{HEX[:40]}»"],
-    "OpenAI, Anthropic": [f"«sk-proj-{SEGMENT}»", f"«sk-ant-api03-{SEGMENT}»"],
+    "OpenAI, Anthropic": [f"«sk-proj-{SEGMENT}»", f"«sk-or-v1-{HEX}»", f"«sk-ant-api03-{SEGMENT}»"],
     "Google": [f"«AIza{SEGMENT[:35]}»", f"«ya29.{SEGMENT}»", f"«GOCSPX-{SEGMENT}»"],
     "Azure": [f"AccountName=x;AccountKey=«{SEGMENT * 2}==»;EndpointSuffix=y"],
     "Slack": [f"«xoxb-1234567890-{SEGMENT}»", f"https://hooks.slack.com/services/«T0/B0/{SEGMENT}»"],
@@ -86,6 +96,9 @@ HARMLESS = [
     "the key: value stores; password: see the wiki page, token: a word",
     "-" * 200,
     "pass 3 of 5, api_key=None, password=***",
+    "model=sk-resnet-50-pretrained-imagenet1k sk-learn-pipeline-of-many-steps",
+    "aws_commit=0123456789abcdef0123456789abcdef01234567",
+    "x --bos-token '<bos>' --pad-token [PAD]",
 ]
 
 
@@ -140,7 +153,25 @@ def test_masking_twice_changes_nothing_more(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "word", ["a.", "-", "- ", "://", "?token=", "eyJ", "api_key", "a@", "aws ", "authorization: ", "[", PEM[:31]]
+    "word",
+    [
+        "a.",
+        "-",
+        "- ",
+        "://",
+        "?token=",
+        "eyJ",
+        "api_key",
+        "a@",
+        "aws ",
+        "authorization: ",
+        "[",
+        PEM[:31],
+        "sk-",
+        "api_key='",
+        "password=b",
+        "--token '",
+    ],
 )
 def test_no_rule_takes_more_than_time_in_proportion(word: str) -> None:
     """A line of a million hostile characters does not stop a trainer; a rule of quadratic time would stop this test."""
@@ -151,10 +182,12 @@ def test_names_of_secrets_and_others() -> None:
     """By their last words, however they are written; not those that only look alike."""
     secret = (
         "api_key apiKey API_KEY api-key wandb/api_key openai.api_key2 password db_password DB_PASSWORD_PROD passwd token hf_token "
-        "accessToken client_secret AWS_SECRET_ACCESS_KEY aws_session_token private_key credentials auth connection_string secret"
+        "accessToken client_secret AWS_SECRET_ACCESS_KEY aws_session_token private_key credentials auth connection_string secret "
+        "db_pass openai_key aws_creds password_hash connectionString"
     )
     harmless = (
         "lr max_tokens num_tokens pad_token eos_token mask_token tokens_per_batch tokenizer token_dim key_dim num_keys monkey "
+        "skip_connection connection class_token sos_token trigger_token max_token token_dropout sort_key key "
         "secret_santa_seed password_file api_key_file author authors passes keyboard cookie_size time_per_token"
     )
     assert [name for name in secret.split() if not is_secret(name)] == []
