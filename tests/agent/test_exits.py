@@ -11,10 +11,14 @@ from typing import Any
 import pytest
 
 from headrace.service.nats_server import NatsServer
+from headrace_agent import rest
 from headrace_agent import tail as tailing
 from headrace_agent.exits import Exits
 from headrace_agent.source import Death
+from headrace_agent.ticks import TICK_S
 from headrace_proto.home import Home
+from headrace_proto.journal import machine
+from headrace_proto.journal.layout import LOCK_NAME, UNLOCKED_NAME
 from tests.agent.conftest import Serve
 from tests.agent.far_end import FarEnd
 from tests.agent.test_abort import OTHER_NAMESPACE, Writer
@@ -95,6 +99,49 @@ async def test_a_process_that_has_let_go_of_its_journal_and_lives_is_no_death(
         await until(lambda: agent.tail._looks > looks + 10, "ten looks")
         assert source.death is Death.UNPROVEN
         assert writer.source not in far.dead
+
+
+async def test_another_program_in_the_same_process_is_the_end_of_the_first(
+    nats_server: NatsServer, serve: Serve, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`os.execv` leaves the process as it was; of a source that has rested for long it is asked within 5 s."""
+    monkeypatch.setattr(rest, "LONG_NS", 0)
+    assert rest.LONG_ROUNDS * TICK_S < 5
+    program = "[sys.executable, '-c', 'import time; time.sleep(600)']"
+    async with FarEnd(nats_server.url) as far, serve() as agent:
+        writer = write(after=f"signal.signal(signal.SIGUSR1, lambda *_: os.execv(sys.executable, {program}))")
+        await until(lambda: len(agent.tail._rest) == 1, "it rests")
+        source = agent.tail.lanes[writer.source].source
+        assert source.exit_is_heard
+        writer.process.send_signal(signal.SIGUSR1)
+        looks = agent.tail._looks
+        await until(lambda: source.death is not Death.UNPROVEN, "its end is seen")
+        assert agent.tail._looks - looks <= rest.LONG_ROUNDS + 2 * rest.ROUNDS
+        assert writer.lives
+        await until(lambda: writer.source in far.dead, "the death is told")
+
+
+async def test_a_process_whose_first_thread_has_left_lives(
+    home: Home, nats_server: NatsServer, serve: Serve, write: Write
+) -> None:
+    """/proc calls it a zombie, while its other threads log on: also where a lock cannot say so."""
+    left = "import ctypes; ctypes.CDLL(None).pthread_exit(None)"
+    log = "[time.sleep(0.05) or writer.point('v', n, 1.0, 1) for n in range(100_000)]"
+    script = (
+        f"import threading; threading.Thread(target=lambda: {log}).start(); print(writer.source, flush=True); {left}"
+    )
+    writer = write(after=script)
+    os.rename(os.path.join(writer.folder, LOCK_NAME), os.path.join(writer.folder, UNLOCKED_NAME))
+    wait_until(lambda: machine.process_state(writer.process.pid) == "Z", "the first thread is gone")
+    async with FarEnd(nats_server.url) as far, serve() as agent:
+        await until(lambda: far.watermark(writer.source) > 0, "it is shipped")
+        seen = far.watermark(writer.source)
+        await until(lambda: far.watermark(writer.source) > seen, "it logs on")
+        source = agent.tail.lanes[writer.source].source
+        assert not source.exited
+        assert source.exit_is_heard
+        writer.process.kill()
+        await until(lambda: writer.source in far.dead, "now it is dead")
 
 
 def test_sources_of_one_process_share_a_descriptor_and_leave_none(home: Home, write: Write, serve: Serve) -> None:

@@ -73,7 +73,13 @@ def process_gone(pid: int, start: int, namespace: int) -> bool:
     except OSError:  # somebody else's: there it is
         pass
     started = process_start(pid)
-    return 0 not in (started, start) and (started != start or process_state(pid) in _ENDED)
+    return 0 not in (started, start) and (started != start or _has_ended(pid))
+
+
+def _has_ended(pid: int) -> bool:
+    """Whether no thread of the process runs. The first may have left while others go on (`pthread_exit`): it is `Z` alone."""
+    fields = _stat_from_state(pid)
+    return len(fields) > 17 and fields[0] in _ENDED and int(fields[17]) <= 1
 
 
 def maps(pid: int, start: int, part: str) -> bool:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Final
 from headrace.editing.changes import Changes, Edit, inline_or_held
 from headrace.images import encode_image, too_large
 from headrace.live.series import ABSENT, channel_limits, step_and_value
-from headrace.live.stamps import stamp_ns
 from headrace.values import has_place, metric_value, optional_text, step_number, text_value, timestamp_ns
 from headrace_proto import names
 from headrace_proto.errors import ChannelNotFound, ChannelTypeMismatch, InvalidValue
@@ -117,7 +116,8 @@ class SeriesEdits(Changes):
         if all(name not in getattr(channels, kind) for kind in PART_KINDS):
             there = sorted({one for kind in PART_KINDS for one in getattr(channels, kind)})[:10]
             raise ChannelNotFound(f"there is no channel {name!r} to reset; there is {', '.join(there) or 'none'}")
-        self._edit_all([Edit((Kind.RESET, stamp_ns(), name))])
+        # by the very clock of the points that it hides: under a stamp it could hide later ones, when that was set back
+        self._edit_all([Edit((Kind.RESET, time_ns(), name))])
 
     def _channel(self, name: Any, kind: PartKind) -> str:
         """A checked name. Raises `ChannelTypeMismatch` when the experiment has the channel, and of another type only."""
