@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from headrace.errors import ChannelNotFound, ChannelTypeMismatch, InvalidName, InvalidValue, TelemetryWarning
 from headrace.images import encode_image
+from headrace.live import stamps
 from headrace.reading import StoredExperiment, StoredProject
 from headrace_proto.limits import IMAGE_BYTES_MAX, INLINE_BYTES_MAX
 from tests.sdk.reading.stored import PROJECT, Stored
@@ -55,6 +57,17 @@ def test_a_channel_is_reset(experiment: StoredExperiment, stored: Stored) -> Non
     assert experiment.get_channel("loss")["value"].tolist() == [0.5]
     with pytest.raises(ChannelNotFound, match="'los' to reset; there is loss, notes"):
         experiment.reset_log("los")
+
+
+def test_a_reset_hides_nothing_that_is_logged_after_it(
+    experiment: StoredExperiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when the clock was set back since this process changed something: points have the clock's times, not stamps."""
+    monkeypatch.setattr(stamps, "_last_ns", time.time_ns() + 10**15)
+    experiment.set_property("phase", "2")
+    experiment.reset_log("loss")
+    experiment.log_metric("loss", 0.25)
+    assert experiment.get_channel("loss")["value"].tolist() == [0.25]
 
 
 @pytest.mark.parametrize(
