@@ -87,3 +87,50 @@ def test_deleting_never_means_everything_or_anything_else(direct: hr.Experiment,
     with pytest.raises(InvalidValue):
         direct.delete_artifacts(None)  # type: ignore[arg-type]
     assert list(direct.stored().artifacts) == ["model.bin"]
+
+
+def test_refresh_takes_up_what_others_have_said(direct: hr.Experiment) -> None:
+    """Another process's parameters and channels, and a curator's tags; what this process said is among it."""
+    direct.log_parameter("ours", 1)
+    direct.append_tag("ours")
+    direct.log_metric("loss", 0.5)
+    other = hr.attach(direct.internal_id, label="other")
+    other.log_parameter("theirs", 2)
+    other.log_metric("acc", 0.9)
+    other.log_text("notes", "x" * 300)
+    other.save()
+    direct.save()
+    stored = direct.stored()
+    stored.append_tag("edited")
+    stored.set_property("reviewed", True)
+    stored.remove_tag("ours")
+    assert (direct.tags, direct.params) == (["ours"], {"ours": 1})
+    direct.refresh()
+    assert (direct.tags, direct.params, direct.properties) == (
+        ["edited"],
+        {"ours": 1, "theirs": 2},
+        {"reviewed": "True"},
+    )
+    assert direct.get_logs() == {"loss": 0.5, "acc": 0.9, "notes": "x" * 255}
+    direct.log_metric("loss", 0.25)
+    direct.reset_log("acc")
+    assert direct.get_logs() == {"loss": 0.25, "notes": "x" * 255}
+
+
+def test_refresh_keeps_what_is_fixed(home: Home, store: str) -> None:
+    """A parameter of the creation is fixed for an attached process, too, once it knows of it."""
+    project = hr.init("vision/digits", home=home.root, store=store, direct=True)
+    begun = project.create_experiment(params={"lr": 0.1}, upload_source_files=[], git_info=False)
+    begun.stop()
+    joined = project.attach(begun.internal_id)
+    joined.refresh()
+    with pytest.raises(InvalidValue, match="fixed at creation"):
+        joined.log_parameter("lr", 0.2)
+
+
+def test_refresh_changes_nothing_where_nobody_can_tell(experiment: hr.Experiment) -> None:
+    """It warns, and what this process knows stays."""
+    experiment.append_tag("ours")
+    with pytest.warns(StaleRead, match="not known here"):
+        experiment.refresh()
+    assert experiment.tags == ["ours"]

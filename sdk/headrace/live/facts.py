@@ -56,8 +56,11 @@ class Facts(Handle):
         return self.tags
 
     def get_logs(self) -> dict[str, float | str | None]:
-        """Each channel that this process has logged to, with its last value: a number, the beginning of a text, None for images."""
-        return {**self._writer.latest(), **self._known.others}
+        """Each channel that this process has logged to, with its last value: a number, the beginning of a text, None for images.
+
+        After a `refresh()` those of other processes too, as they were then.
+        """
+        return {**self._known.elsewhere, **self._writer.latest(), **self._known.others}
 
     def get_channels(self) -> dict[str, float | str | None]:
         """`get_logs`, as Neptune also called it."""

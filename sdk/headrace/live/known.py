@@ -13,7 +13,7 @@ from headrace_proto.journal import JournalReader
 from headrace_proto.limits import INLINE_BYTES_MAX
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from headrace_proto.home import Home
 
@@ -39,6 +39,15 @@ class Known:
         self.tags: Final[dict[str, None]] = dict.fromkeys(facts.get("tags") or ())
         self.artifacts: Final[dict[str, None]] = {}
         self.others: Final[dict[str, str | None]] = {}  # text channels with their last value; image channels with None
+        self.elsewhere: Final[dict[str, float | str | None]] = {}  # last values in the store, whoever logged them
+
+    def learn(self, **groups: Mapping[str, Any]) -> None:
+        """Know what the store knows: `groups` are `fixed`, `added`, `properties`, `tags`, `elsewhere`, each as a whole."""
+        for name, theirs in groups.items():
+            ours: dict[str, Any] = getattr(self, name)
+            ours.update(theirs)
+            for gone in [key for key in tuple(ours) if key not in theirs]:
+                ours.pop(gone, None)
 
 
 def known_from_journal(home: Home, source: str) -> Known:

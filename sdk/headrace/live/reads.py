@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from headrace import waiting
 from headrace.live.life import Life
 from headrace_proto.errors import ExperimentNotFound, MissingExtra, StaleRead
 from headrace_proto.journal import machine
 from headrace_proto.warning import warn
+
+_REFRESHES_MAX: Final = 3
+"""Looks of one `refresh`, where other threads go on logging."""
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,6 +62,33 @@ class Reads(Life):
         else:
             self._reader.refresh()
         return self._reader
+
+    def refresh(self) -> None:
+        """Take up what other processes and edits have said: name, description, parameters, properties, tags, channels' last values.
+
+        Waits as every read does. Where the store does not have all that this process has said (or it goes on saying more, in
+        another thread), nothing is taken up, with a `StaleRead` warning.
+        """
+        for _ in range(_REFRESHES_MAX):
+            positions = self._writer.positions()
+            settled = self._settled()
+            if settled is None:
+                break
+            if positions != self._writer.positions():
+                continue
+            stamps, document = settled.commit.stamps.params, settled.record
+            params = settled.params
+            fixed = {name: value for name, value in params.items() if name in stamps and stamps[name].definition}
+            self._known.name, self._known.description = document.name, document.description
+            self._known.learn(
+                fixed=fixed,
+                added={name: value for name, value in params.items() if name not in fixed},
+                properties=document.properties,
+                tags=dict.fromkeys(document.tags),
+                elsewhere=settled.get_logs(),
+            )
+            return
+        warn("what others have said is not known here: the store does not have all that this process logged", StaleRead)
 
     # -- Facts and series ------------------------------------------------------------------------------------------------
 

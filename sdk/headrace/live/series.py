@@ -225,6 +225,7 @@ class Series(Handle):
         # by the very clock of the points that it hides: under a stamp it could hide later ones, when that was set back
         self._writer.event(Kind.RESET, time_ns(), name)
         self._known.others.pop(name, None)
+        self._known.elsewhere.pop(name, None)
         self._writer.forget(name)
 
     def _require_channel(self, name: str) -> None:

@@ -88,6 +88,11 @@ class StoredExperiment(Edits):
         return self._row
 
     @property
+    def commit(self) -> Commit:
+        """The commit last seen; the newest, if none was looked at yet."""
+        return self._snapshot.commit
+
+    @property
     def record(self) -> ExperimentDocument:
         """Its document, with its sources, its channels and what is missing."""
         return self._snapshot.commit.document
