@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from typing import Any
 
@@ -131,8 +130,7 @@ def test_attributes_are_there() -> None:
 def test_exceptions_stand_where_they_stood() -> None:
     """Those of programs in `exceptions`, those of servers in `api_exceptions`, and all in the one that the references mention."""
     programs, servers = OF_PROGRAMS.split(), OF_SERVERS.split()
-    api = importlib.import_module("headrace.neptune.api_exceptions")
     root = neptune.exceptions.NeptuneException
     assert all(issubclass(getattr(neptune.exceptions, name), root) for name in programs + servers)
-    assert all(getattr(api, name) is getattr(neptune.exceptions, name) for name in servers)
-    assert set(api.__all__) == {*servers, "WorkspaceNotFound"}
+    assert all(getattr(neptune.api_exceptions, name) is getattr(neptune.exceptions, name) for name in servers)
+    assert set(neptune.api_exceptions.__all__) == {*servers, "WorkspaceNotFound"}

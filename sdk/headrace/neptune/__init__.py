@@ -11,7 +11,7 @@ import os
 from typing import TYPE_CHECKING, Any, Final
 
 from headrace import __version__
-from headrace.neptune import exceptions, experiments, git_info, notebook, projects, sessions, utils
+from headrace.neptune import api_exceptions, exceptions, experiments, git_info, notebook, projects, sessions, utils
 from headrace.neptune.backend import Backend, HostedNeptuneBackend, OfflineBackend
 from headrace.neptune.backend import backend_of as _backend_of
 from headrace.neptune.exceptions import (
@@ -35,6 +35,7 @@ __all__ = [
     "Project",
     "Session",
     "__version__",
+    "api_exceptions",
     "append_tag",
     "append_tags",
     "create_experiment",

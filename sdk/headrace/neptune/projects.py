@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import suppress
 from glob import glob, has_magic
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -104,7 +105,9 @@ class Project:
 
         The old client's `stop` returned when the server had everything: scripts list what they have just stopped.
         """
-        self._unlisted = [experiment for experiment in self._unlisted if not experiment.settle()]
+        for experiment in tuple(self._unlisted):
+            if experiment.settle():
+                _remove(self._unlisted, experiment)
 
     def _expect(self, experiment: Experiment) -> None:
         """This process logs to it: lists wait for that."""
@@ -189,7 +192,13 @@ class Project:
         return experiment
 
     def _remove_stopped_experiment(self, experiment: Experiment) -> None:
-        self._experiments_stack = [one for one in self._experiments_stack if one != experiment]
+        _remove(self._experiments_stack, experiment)
+
+
+def _remove(experiments: list[Experiment], experiment: Experiment) -> None:
+    """In place: another thread may be adding one."""
+    with suppress(ValueError):
+        experiments.remove(experiment)
 
 
 def _existing(given: str | list[str] | None) -> str | list[str] | None:
