@@ -89,7 +89,7 @@ def test_a_program_that_fails_is_told_with_what_it_printed(bench: Bench) -> None
 def test_the_report_has_every_bar_and_every_peer(tmp_path: Path) -> None:
     """The page shows each peer that was measured, the ratios of the bars, and where a peer is better."""
     results = Results()
-    results.begin(["headrace", "json-lines"], COLUMNS, tmp_path, "2026-11-21")
+    results.begin(["headrace", "json-lines"], COLUMNS, tmp_path, "2026-11-21", SIZES)
     for name, p50_us, p99_us in (("headrace", 0.5, 3.0), ("json-lines", 3.0, 2.0)):
         calls = dict.fromkeys(
             ("calls", "events", "durable_s", "cpu_s", "rss_mib", "disk_bytes", "p999_us", "max_us"), 7.0

@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -25,6 +26,7 @@ from tests.benchmarks.peers.process import PEERS_PYTHON
 from tests.benchmarks.peers.registry import PEERS, peer_class
 from tests.benchmarks.peers.report import reached, report
 from tests.benchmarks.peers.results import Results
+from tests.benchmarks.rows import number
 
 RUNS: Final = 3
 SLOW: Final = ("kill-100", "kill-1")
@@ -50,30 +52,29 @@ class Session:
                 for column in self.columns:
                     if column not in SLOW:
                         self._measure(name, column)
-            for column in (column for column in SLOW if column in self.columns):
-                self._together(lambda name, column=column: self._measure(name, column), self.names, len(self.names))  # type: ignore[misc]
+            for column in SLOW:
+                if column in self.columns:
+                    self._together(partial(self._measure, column=column), self.names, len(self.names))
 
     def _prepare(self) -> None:
         for column, making in MADE_FIRST.items():
             if column in self.columns:
                 self.console.print(f"[dim]{making}: what {column} needs[/]")
                 wanted = [name for name in self.names if takes_part(name, column)]
-                self._together(
-                    lambda name, column=column, making=making: self._guarded(  # type: ignore[misc]
-                        name, column, lambda: getattr(self.bench, making)(name)
-                    ),
-                    wanted,
-                    PREPARING,
-                )
+                self._together(partial(self._make, column=column), wanted, PREPARING)
+
+    def _make(self, name: str, column: str) -> None:
+        self._guarded(name, column, partial(getattr(self.bench, MADE_FIRST[column]), name))
 
     def _measure(self, name: str, column: str) -> None:
         if takes_part(name, column) and column not in self.results.failures[name]:
-            self._guarded(name, column, lambda: self._note(name, column))
+            self._guarded(name, column, partial(self._note, name, column))
 
     def _note(self, name: str, column: str) -> None:
         figures = self.bench.measure(name, column)
         self.results.add(name, column, figures)
-        self.console.print(f"{name:>16} {column:<10}", {key: float(f"{value:.4g}") for key, value in figures.items()})
+        said = ", ".join(f"{key} {number(value)}" for key, value in figures.items())
+        self.console.print(f"{name:>15}  {column:<9}  {said}", highlight=False, soft_wrap=True)
 
     def _guarded(self, name: str, column: str, work: Callable[[], object]) -> None:
         """One peer's failure is a line of the report, not the end of the others."""
@@ -111,7 +112,7 @@ def main() -> int:
     console, sizes = Console(width=200), Sizes(arguments.scalars, arguments.rows, arguments.scalars, arguments.trials)
     results = Results.load(arguments.keep) if arguments.keep else Results()
     with tempfile.TemporaryDirectory(prefix="headrace-peers-", dir=arguments.folder) as folder:
-        results.begin(names, columns, Path(folder), f"{datetime.now(UTC):%Y-%m-%d}")
+        results.begin(names, columns, Path(folder), f"{datetime.now(UTC):%Y-%m-%d}", sizes)
         try:
             Session(Bench(Path(folder), sizes), results, names, columns, console).run(arguments.runs)
         finally:

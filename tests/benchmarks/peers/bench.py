@@ -91,7 +91,7 @@ class Bench:
                     for key, part in (("p50_us", 0.5), ("p99_us", 0.99), ("p999_us", 0.999), ("max_us", 1.0))
                 },
                 "durable_s": (durable_ns - said["begun_ns"]) / 1e9,
-                "cpu_s": tree["cpu_s"] + _cpu_s(services) - before_s,
+                "cpu_s": tree["cpu_s"] - said["own_cpu_s"] + _cpu_s(services) - before_s,
                 "rss_mib": (tree["rss_bytes"] + _resident_bytes(services)) / MIB,
                 "disk_bytes": _disk_bytes(peer.data()),
             }

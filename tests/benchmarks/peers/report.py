@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from tests.benchmarks.peers.bench import KILLS
@@ -10,7 +11,7 @@ from tests.benchmarks.peers.registry import PEERS, peer_class
 from tests.benchmarks.rows import number
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from tests.benchmarks.peers.results import Results
 
@@ -59,8 +60,8 @@ def _head(results: Results) -> str:
         f"Written by `make bench-peers` on {about['date']}, on {about['machine']}, files on {about['filesystem']}. "
         "Everything on this page was measured in one go, each figure in processes of its own, and is the median of "
         f"{max((len(runs) for columns in results.figures.values() for runs in columns.values()), default=0)} runs. "
-        "Nothing had a network. Latencies are net of reading the clock. What is not better here is under *Where they "
-        "win*.\n\n"
+        "Nothing had a network. Latencies are net of reading the clock, CPU is net of the loops around the calls. "
+        "What is not better here is under *Where they win*.\n\n"
         + ", ".join(
             f"{name} {version}" for name, version in results.versions.items() if name not in (STORED, "mlflow-async")
         )
@@ -161,9 +162,10 @@ def _kills(results: Results) -> str:
     names = [name for name in PEERS if any(results.every(name, column, "lost") for column in KILLS)]
     heading = ["", *(cell for column in KILLS for cell in (f"lost {_rate(column)}", ""))]
     return _table(heading, map(row, names)) + (
-        "\nOf the events whose call had returned; *wrong* are those that come back with another value. SIGKILL goes to the "
-        f"program alone; helpers that it had started got {GRACE_S:g} s to finish, then the documented recovery was done and the "
-        "peer's own reader asked. The slow loops ran 12 s, all peers at once. The median run is shown.\n"
+        "\nOf the events whose call had returned; *wrong* are those that come back with another value. SIGKILL goes "
+        f"to the program alone; helpers that it had started got {GRACE_S:g} s to finish, then the documented recovery "
+        "was done and the peer's own reader asked. The slow loops ran 12 s, all peers at once. The median run is "
+        "shown.\n"
     )
 
 
@@ -174,62 +176,59 @@ def _life(results: Results) -> str:
             _number(results.median(name, "first", "first_s")),
             _number(results.median(name, "first", "first_cpu_s")),
             _number(results.median(name, "read", "read_s")),
-            _number(_ms(results.median(name, "find", "find_first_s"))),
-            _number(_ms(results.median(name, "find", "find_again_s"))),
+            _number(_find_ms(results, name, "find_first_s")),
+            _number(_find_ms(results, name, "find_again_s")),
         )
 
     names = [name for name in PEERS if any(name in results.peers(column) for column in ("first", "read", "find"))]
+    points, trials = results.about["points"], results.about["trials"]
     heading = (
         "",
         "import + first metric, s",
         "CPU s of a life with one metric",
-        "read a 100k series, s",
-        "find among 2,000 runs, ms",
+        f"read {points} points, s",
+        f"find among {trials} runs, ms",
         "again, ms",
     )
     return _table(heading, map(row, names)) + (
         "\nImport: from starting Python to the return of the first metric's call, over starting Python alone. "
-        "Reading and finding: imports paid before, through new handles; *again* by the same handle. Found are the "
-        "250 runs with a parameter's value and a metric below a bound, as a DataFrame. A dash: there is no way to do "
-        "it without the peer's server, or no call for it.\n"
+        "Reading and finding: imports paid before, through new handles; *again* by the same handle. Found is an "
+        "eighth of the runs, by a parameter's value and a bound of a metric, as a DataFrame; json-lines' first "
+        "metric is mostly the harness itself. A dash: there is no way to do it without the peer's server, or no call "
+        "for it.\n"
     )
 
 
 def _wins(results: Results) -> str:
-    """Every figure in which somebody is better than we are, in the form of ours that is worse off."""
-    better: list[Sequence[str]] = []
-
-    def compare(what: str, ours: str, figure: Callable[[str], float | None]) -> None:
-        mine = figure(ours)
-        if mine is None:
-            return
-        found = [
-            (theirs, name) for name in PEERS if name not in (OURS, STORED) and (theirs := figure(name)) is not None
-        ]
-        winners = ", ".join(f"{name} {number(theirs)}" for theirs, name in sorted(found) if theirs < mine)
-        better.append((what, f"{_named(ours)} {number(mine)}", winners or "nobody"))
-
-    for column, title in (("scalars", "scalars"), ("rows", "rows of 50")):
-        for key, unit in (
-            ("p50_us", "p50, µs"),
-            ("p99_us", "p99, µs"),
-            ("p999_us", "p99.9, µs"),
-            ("max_us", "longest call, µs"),
-        ):
-            compare(f"{title}: {unit}", OURS, lambda name, c=column, k=key: results.median(name, c, k))  # type: ignore[misc]
-        compare(f"{title}: s until durable, a value", STORED, lambda name, c=column: _each(results, name, c))  # type: ignore[misc]
-        compare(f"{title}: CPU s per 100k", STORED, lambda name, c=column: results.cpu_s(name, c))  # type: ignore[misc]
-        compare(f"{title}: peak MiB", STORED, lambda name, c=column: results.median(name, c, "rss_mib"))  # type: ignore[misc]
-        compare(f"{title}: bytes a value, stored", STORED, lambda name, c=column: results.bytes_an_event(name, c))  # type: ignore[misc]
-    compare("import + first metric, s", OURS, lambda name: results.median(name, "first", "first_s"))
-    compare("read a 100k series, s", OURS, lambda name: results.median(name, "read", "read_s"))
-    compare("find among 2,000 runs, ms", OURS, lambda name: _ms(results.median(name, "find", "find_first_s")))
-    compare("the same again, ms", OURS, lambda name: _ms(results.median(name, "find", "find_again_s")))
-    return _table(("figure", "ours", "better"), better) + (
-        "\nTo store what is logged, Headrace needs three processes beside the trainer, and this machine's memory "
-        "pays for them: the peers that write files from the training process need none. Those with a server of their "
-        "own (wandb, neptune) were measured offline: what their servers do with the data is not on this page.\n"
+    """Every figure, and who is better in it; of our two, the one that is worse off."""
+    rows = []
+    for what, ours, figure in _compared(results):
+        if (mine := figure(ours)) is not None:
+            theirs = sorted(
+                (value, name) for name in PEERS if name not in (OURS, STORED) and (value := figure(name)) is not None
+            )
+            better = ", ".join(f"{name} {number(value)}" for value, name in theirs if value < mine)
+            rows.append((what, f"{_named(ours)} {number(mine)}", better or "nobody"))
+    return _table(("figure", "ours", "better"), rows) + (
+        "\nTo store what is logged, Headrace needs three processes beside the trainer, and the machine's memory pays "
+        "for them; peers that write files from the training process need none. Those with a server of their own "
+        "(wandb, neptune) were measured offline: what their servers do with the data is not on this page.\n"
     )
+
+
+def _compared(results: Results) -> Iterator[tuple[str, str, Callable[[str], float | None]]]:
+    calls = {"p50_us": "p50, µs", "p99_us": "p99, µs", "p999_us": "p99.9, µs", "max_us": "longest call, µs"}
+    for column, title in (("scalars", "scalars"), ("rows", "rows of 50")):
+        for key, what in calls.items():
+            yield f"{title}: {what}", OURS, partial(results.median, column=column, key=key)
+        yield f"{title}: µs a value until durable", STORED, partial(_until_durable_us, results, column=column)
+        yield f"{title}: CPU s per 100k", STORED, partial(results.cpu_s, column=column)
+        yield f"{title}: peak MiB", STORED, partial(results.median, column=column, key="rss_mib")
+        yield f"{title}: B a value", STORED, partial(results.bytes_an_event, column=column)
+    yield "import + first metric, s", OURS, partial(results.median, column="first", key="first_s")
+    yield "read a series, s", OURS, partial(results.median, column="read", key="read_s")
+    yield "find runs, ms", OURS, partial(_find_ms, results, key="find_first_s")
+    yield "find runs again, ms", OURS, partial(_find_ms, results, key="find_again_s")
 
 
 def _ways(results: Results) -> str:
@@ -262,13 +261,14 @@ def _percent(share: float) -> str:
     return "0" if share == 0 else f"{number(share * 100)} %"
 
 
-def _ms(seconds: float | None) -> float | None:
+def _find_ms(results: Results, name: str, key: str) -> float | None:
+    seconds = results.median(name, "find", key)
     return None if seconds is None else seconds * 1000
 
 
-def _each(results: Results, name: str, column: str) -> float | None:
+def _until_durable_us(results: Results, name: str, column: str) -> float | None:
     durable_s, events = results.median(name, column, "durable_s"), results.median(name, column, "events")
-    return durable_s / events if durable_s is not None and events else None
+    return durable_s / events * 1e6 if durable_s is not None and events else None
 
 
 def _rate(column: str) -> str:

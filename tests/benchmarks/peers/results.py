@@ -18,7 +18,7 @@ from tests.benchmarks.rows import machine_line
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from tests.benchmarks.peers.bench import Figures
+    from tests.benchmarks.peers.bench import Figures, Sizes
 
 _VERSIONS: Final = """
 import importlib.metadata, json, sys
@@ -32,7 +32,7 @@ class Results:
 
     def __init__(self) -> None:
         self.about: dict[str, str] = {}
-        """Machine, file system, date, options."""
+        """Machine, file system, date, sizes."""
         self.versions: dict[str, str] = {}
         self.figures: dict[str, dict[str, list[Figures]]] = {}
         self.failures: dict[str, dict[str, str]] = {}
@@ -49,10 +49,11 @@ class Results:
         """Keep it, for a later run to add to."""
         path.write_text(json.dumps(vars(self), indent=1), encoding="utf-8")
 
-    def begin(self, names: Iterable[str], columns: Iterable[str], folder: Path, date: str) -> None:
+    def begin(self, names: Iterable[str], columns: Iterable[str], folder: Path, date: str, sizes: Sizes) -> None:
         """Forget what is about to be measured again, and note where and when."""
         wanted = set(columns)
         self.about |= {"machine": machine_line(), "filesystem": filesystem.kind_of(os.fspath(folder)), "date": date}
+        self.about |= {key: f"{value:,.0f}" for key, value in sizes._asdict().items()}
         names = list(names)
         for name in names:
             for kept in (self.figures.setdefault(name, {}), self.failures.setdefault(name, {})):
@@ -92,12 +93,12 @@ class Results:
         return began + (whole - began) * PER_100K / events
 
     def bytes_an_event(self, name: str, column: str) -> float | None:
-        """Bytes on disk for each event beyond the first: what an empty run takes is not the events'."""
+        """Bytes on disk for each event: what a run with one metric takes is not the events', unless they fit into that."""
         whole, events = self.median(name, column, "disk_bytes"), self.median(name, column, "events")
-        if whole is None or not events or events < 2:
+        if whole is None or not events:
             return None
         empty = self.median(name, "first", "first_disk_bytes") or 0.0
-        return max(0.0, whole - empty) / (events - 1)
+        return (whole - empty if whole > empty else whole) / events
 
 
 def versions(names: Iterable[str]) -> dict[str, str]:

@@ -71,10 +71,13 @@ class Mlflow(Peer):
 
     def populate(self, trials: Sequence[Trial]) -> None:
         mlflow = self._module("many")
+        client, entities = mlflow.MlflowClient(), mlflow.entities
+        experiment = client.get_experiment_by_name("many").experiment_id
         for trial in trials:
-            with mlflow.start_run(run_name=trial.name):
-                mlflow.log_param("batch", trial.batch)
-                mlflow.log_metric(CHANNEL, trial.loss)
+            run = client.create_run(experiment, run_name=trial.name).info.run_id
+            metrics, params = [entities.Metric(CHANNEL, trial.loss, 0, 0)], [entities.Param("batch", str(trial.batch))]
+            client.log_batch(run, metrics, params)
+            client.set_terminated(run)
 
     def finder(self) -> Callable[[], pd.DataFrame]:
         mlflow = self._module("many")
@@ -102,7 +105,7 @@ class MlflowAsync(Mlflow):
 
     name: ClassVar[str] = "mlflow-async"
     synchronous: ClassVar[bool] = False
-    share: ClassVar[float] = 0.03
+    share: ClassVar[float] = 0.02
     columns: ClassVar[frozenset[str]] = frozenset({"scalars", "rows", "first", "kill"})
     way: ClassVar[str] = "The same with `synchronous=False`; `end_run()` waits for what is queued."
     beyond: ClassVar[str] = "the same."
