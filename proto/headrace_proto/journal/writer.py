@@ -105,14 +105,16 @@ class JournalWriter(Gate):
                 return
             turn = waited
         try:
-            if self._at >= self._limit[0]:
+            at = self._at
+            if at >= self._limit[0]:
                 self._make_room(POINT_WIDTH)
+                at = self._at
             try:
                 prefix = self._points[name]
             except KeyError:
                 prefix = self._new_channel(name)
-            if isfinite(step):
                 at = self._at
+            if type(step) is int or isfinite(step):
                 _pack_point(self._map, at, prefix, step, TAG_U64, time_ns, TAG_F64, value)
                 self._at = at = at + POINT_WIDTH
                 self._committed[0] = at
