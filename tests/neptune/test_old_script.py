@@ -60,7 +60,7 @@ def run(folder: Path, command: list[str], text: str) -> Ran:
         stack.start()
         output, errors = folder / "out", folder / "err"
         with output.open("wb") as out, errors.open("wb") as err:
-            environment = {**stack.environment, "OLD_PROJECT": PROJECT}
+            environment = {**stack.environment, "OLD_PROJECT": PROJECT, "HEADRACE_READ_S": "60"}
             process = subprocess.Popen([*command, "train.py"], cwd=work, env=environment, stdout=out, stderr=err)
         try:
             project = StoredProject(stack.store_url, PROJECT)

@@ -81,7 +81,7 @@ class Project:
         return [self._found(one) for one in self._native.get_experiments(id, state, owner, tag, min_running_time)]
 
     def _found(self, stored: StoredExperiment) -> Experiment:
-        return Experiment(self._backend, self, stored.id, stored.internal_id, handle=stored)
+        return Experiment(self._backend, self, None, stored.internal_id, handle=stored)
 
     @old_errors()
     def get_leaderboard(
