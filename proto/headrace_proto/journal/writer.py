@@ -218,7 +218,7 @@ class JournalWriter(Gate):
         except Exception as error:
             raise row_refusal(error, values, step, time_ns) from None
         finally:
-            turn.release()
+            turn.hand_over() if turn.waiting else turn.give(None)
 
     def event(self, kind: Kind, *fields: Any) -> int:
         """Log an event of a kind without a fixed layout; the position behind it. Raises `InvalidValue` when it is too large or

@@ -6,6 +6,8 @@ from __future__ import annotations
 import importlib
 import sys
 import threading
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -33,6 +35,35 @@ def test_an_exception_between_turn_and_try_does_not_lock_for_ever(home: Home, mo
     writer.point("v", 2, 1.0, 1)
     writer.close(Outcome.SUCCEEDED)
     assert points_of(home, writer.source) == [(1.0, 1.0), (2.0, 1.0)]
+
+
+def test_at_the_end_of_the_stack_no_turn_is_lost(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call that has room to take the turn has room to end it: at no depth of a recursion does the next one wait."""
+
+    def deep(call: Callable[[], object]) -> None:
+        with suppress(RecursionError):
+            deep(call)
+        with suppress(RecursionError):
+            call()
+
+    waits: list[JournalWriter] = []
+    plain = JournalWriter._wait_for_turn
+
+    def counted(writer: JournalWriter) -> Turn | None:
+        waits.append(writer)
+        return plain(writer)
+
+    monkeypatch.setattr(JournalWriter, "_wait_for_turn", counted)
+    writer = JournalWriter(home, "a/b", EXPERIMENT)
+    calls: list[Callable[[], None]] = [
+        lambda: writer.point("v", 1, 1.0, 1),
+        lambda: writer.point("v", None, 1.0, 1),
+        lambda: writer.row({"a": 1.0, "b": 2.0}, 1, 1),
+    ]
+    for call in calls:
+        call()
+        deep(call)
+        assert waits == []
 
 
 def test_who_has_the_turn_and_not_the_interpreter_has_not_lost_it(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
