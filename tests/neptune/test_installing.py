@@ -108,6 +108,21 @@ def test_a_module_runs_under_our_name(tmp_path: Path) -> None:
     assert done.stdout.splitlines()[-1] == "['--lr', '1']"
 
 
+@pytest.mark.parametrize("method", ["spawn", "forkserver", "fork"])
+def test_processes_that_a_script_starts_import_ours_too(tmp_path: Path, real: Path, method: str) -> None:
+    """However multiprocessing starts them, and though a real package is installed; of that the first process alone tells."""
+    (tmp_path / "train.py").write_text(
+        "import multiprocessing, neptune\nfrom neptune.exceptions import NoChannelValue\n"
+        "def work(number):\n    return neptune.__name__, NoChannelValue.__module__\n"
+        "if __name__ == '__main__':\n"
+        f"    with multiprocessing.get_context('{method}').Pool(1) as pool:\n"
+        "        print(pool.map(work, [1]))\n"
+    )
+    done = python(tmp_path, "-m", "headrace.neptune", "train.py", PYTHONPATH=str(real))
+    assert done.stdout == "[('headrace.neptune', 'headrace.neptune.exceptions')]\n", done.stderr
+    assert done.stderr.count("`import neptune` means") == 1
+
+
 def test_nothing_to_run_says_how(tmp_path: Path) -> None:
     """One line."""
     done = python(tmp_path, "-m", "headrace.neptune")

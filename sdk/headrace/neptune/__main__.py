@@ -7,7 +7,7 @@ import runpy
 import sys
 from typing import Final
 
-from headrace.neptune.installing import install
+from headrace.neptune.installing import ALIAS, install
 
 USAGE: Final = "usage: python -m headrace.neptune [-m MODULE | SCRIPT] [ARGUMENTS ...]"
 
@@ -20,6 +20,7 @@ def main() -> None:
     if not target or target[0].startswith("-"):
         sys.exit(USAGE)
     install()
+    sys.path.insert(1, ALIAS)
     sys.argv = arguments[module:]
     if module:
         sys.path[0] = os.getcwd()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
 import sys
 from importlib.util import find_spec
 from typing import Final
@@ -23,6 +24,8 @@ MODULES: Final = (
     "sessions",
     "utils",
 )
+ALIAS: Final = os.path.join(os.path.dirname(__file__), "alias")
+"""A folder with a package `neptune` that is us, for `sys.path`."""
 _logger = logging.getLogger("neptune.installing")
 
 
@@ -47,7 +50,7 @@ def install() -> None:
             f"{OURS}.install() before that, or say `import {OURS} as neptune` instead"
         )
     spec = find_spec(OLD_NAME)
-    if spec is not None:
+    if spec is not None and not (spec.origin or "").startswith(ALIAS + os.sep):
         _logger.warning("`import neptune` means %s in this process, not the package at %s", OURS, spec.origin)
     sys.modules[OLD_NAME] = package
     for name in MODULES:
