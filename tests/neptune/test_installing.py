@@ -112,11 +112,12 @@ def test_a_module_runs_under_our_name(tmp_path: Path) -> None:
 def test_processes_that_a_script_starts_import_ours_too(tmp_path: Path, real: Path, method: str) -> None:
     """However multiprocessing starts them, and though a real package is installed; of that the first process alone tells."""
     (tmp_path / "train.py").write_text(
-        "import multiprocessing, neptune\nfrom neptune.exceptions import NoChannelValue\n"
+        "import concurrent.futures, multiprocessing, neptune\nfrom neptune.exceptions import NoChannelValue\n"
         "def work(number):\n    return neptune.__name__, NoChannelValue.__module__\n"
         "if __name__ == '__main__':\n"
-        f"    with multiprocessing.get_context('{method}').Pool(1) as pool:\n"
-        "        print(pool.map(work, [1]))\n"
+        f"    context = multiprocessing.get_context('{method}')\n"
+        "    with concurrent.futures.ProcessPoolExecutor(1, context) as pool:\n"
+        "        print(list(pool.map(work, [1])))\n"
     )
     done = python(tmp_path, "-m", "headrace.neptune", "train.py", PYTHONPATH=str(real))
     assert done.stdout == "[('headrace.neptune', 'headrace.neptune.exceptions')]\n", done.stderr
