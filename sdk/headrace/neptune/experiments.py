@@ -87,11 +87,13 @@ class Experiment:
         return self._internal_id
 
     @property
+    @old_errors()
     def name(self) -> str:
         """Its name."""
         return self._reading().name
 
     @property
+    @old_errors()
     def state(self) -> str:
         """`running`, `succeeded`, `failed` or `aborted`."""
         handle = self._reading()
@@ -169,8 +171,9 @@ class Experiment:
     @old_errors()
     def remove_property(self, key: str) -> None:
         """Remove a property. Raises `KeyError` if there is none of this name."""
-        if key not in self.get_properties():
-            raise KeyError(key)
+        there = self.get_properties()
+        if key not in there:
+            raise KeyError(f"there is no property {key!r} to remove; there is: {', '.join(sorted(there)) or 'none'}")
         self._writing().remove_property(key)
 
     # -- Series ----------------------------------------------------------------------------------------------------------
