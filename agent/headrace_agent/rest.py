@@ -16,8 +16,8 @@ from headrace_agent.pulses import Pulses
 
 ROUNDS: Final = 20
 """Looks between two proper looks at a source that has come to rest lately: 2 s."""
-LONG_ROUNDS: Final = 2 * ROUNDS
-"""4 s. The kernel tells of an end, but not of another program in the same process (`os.execv`): nobody writes that journal then."""
+LONG_ROUNDS: Final = 3 * ROUNDS
+"""6 s. The kernel tells of an end, but not of another program in the same process (`os.execv`): nobody writes that journal then."""
 LONG_NS: Final = 10_000_000_000
 """Who logs every second, or every few, is never said to rest for long."""
 

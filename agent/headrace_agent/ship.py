@@ -74,7 +74,7 @@ class Shipper:
 
     def lead(self, ahead: int, now_ns: int) -> None:
         """Let backlogs wait, or go on, with `ahead` raw bytes sent that the store does not have."""
-        if not self.leash.look(ahead, now_ns / 1e9):
+        if not self.leash.look(ahead, now_ns / 1e9) and self._turns:
             self._wake.set()
 
     async def run(self) -> None:

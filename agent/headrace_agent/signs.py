@@ -37,6 +37,7 @@ class SignsOfLife:
         self._node = sha256(f"{machine.host_name()}:{home.root}".encode()).hexdigest()[:16]
         self._host = os.uname().nodename[:HOST_CHARACTERS_MAX]
         self._said: set[str] = set()
+        self._seen: set[str] = set()  # sources
         self._due_s = 0.0
         self._links = 0
 
@@ -44,13 +45,11 @@ class SignsOfLife:
         """Say so every BEAT_S, sooner when an experiment or a link is a new one, and once more when cancelled."""
         try:
             while True:
-                experiments = self._alive()
-                if (
-                    not experiments <= self._said
-                    or self._uplink.links != self._links
-                    or time.monotonic() >= self._due_s
-                ):
-                    await self._say(experiments)
+                due = self._uplink.links != self._links or time.monotonic() >= self._due_s
+                if due or not self._tail.lanes.keys() <= self._seen:
+                    experiments = self._alive()
+                    if due or not experiments <= self._said:
+                        await self._say(experiments)
                 await tick(LOOK_S)
         finally:
             await self._say(self._alive())
@@ -64,6 +63,7 @@ class SignsOfLife:
 
     def _alive(self) -> set[str]:
         """The experiments that a process of this machine is logging to."""
+        self._seen = set(self._tail.lanes)
         boot = machine.boot_id()
         return {
             source.header.experiment

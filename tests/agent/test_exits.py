@@ -104,9 +104,9 @@ async def test_a_process_that_has_let_go_of_its_journal_and_lives_is_no_death(
 async def test_another_program_in_the_same_process_is_the_end_of_the_first(
     nats_server: NatsServer, serve: Serve, write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`os.execv` leaves the process as it was; of a source that has rested for long it is asked within 5 s."""
+    """`os.execv` leaves the process as it was; of a source that has rested for long it is asked within 6 s."""
     monkeypatch.setattr(rest, "LONG_NS", 0)
-    assert rest.LONG_ROUNDS * TICK_S < 5
+    assert rest.LONG_ROUNDS * TICK_S <= 6
     program = "[sys.executable, '-c', 'import time; time.sleep(600)']"
     async with FarEnd(nats_server.url) as far, serve() as agent:
         writer = write(after=f"signal.signal(signal.SIGUSR1, lambda *_: os.execv(sys.executable, {program}))")
