@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from headrace import ends
 from headrace.experiment import Experiment
-from headrace.live.series import ABSENT
+from headrace.sending import ABSENT
 from headrace.session import Session, project_of_environment
 from headrace_proto.errors import NoExperiment, NoProject
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from headrace_proto.home import FOLDER_MODE, Home
 from headrace_proto.ids import random_id
 from headrace_proto.journal import JournalWriter, SourceFacts
 from headrace_proto.spool import SpoolFacts, write_facts
+from tests.agent.writers import Write, Writer
 
 PROJECT = "tests/agent"
 Serve = Callable[..., AbstractAsyncContextManager[Agent]]
@@ -71,6 +72,21 @@ def spool(home: Home, source: str, number: int, data: bytes, *, sha256: str | No
     (folder / f".{name}").write_bytes(data)
     (folder / f".{name}").rename(folder / name)
     return name
+
+
+@pytest.fixture
+def write(home: Home) -> Iterator[Write]:
+    """Starts processes that have a journal; all are killed at the end."""
+    started: list[Writer] = []
+
+    def start(**given: Any) -> Writer:
+        started.append(Writer(home, **given))
+        return started[-1]
+
+    yield start
+    for writer in started:
+        writer.process.kill()
+        writer.process.communicate()
 
 
 @pytest.fixture

@@ -7,10 +7,9 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 from nats.aio.client import Client
@@ -28,58 +27,8 @@ from headrace_proto.journal import machine
 from headrace_proto.messages import Abort, Find, SourceAnswer, SourceState
 from tests.agent.conftest import Serve, log_points, new_writer
 from tests.agent.far_end import FarEnd
+from tests.agent.writers import OTHER_HOST, OTHER_NAMESPACE, WRITER, Write
 from tests.waiting import until, wait_until
-
-WRITER = """
-import os, signal, subprocess, sys, time
-from headrace_proto import abort
-from headrace_proto.home import Home
-from headrace_proto.journal import JournalWriter, SourceFacts, machine
-home, experiment = Home(sys.argv[1]), sys.argv[2]
-{before}
-writer = JournalWriter(home, "tests/agent", experiment, SourceFacts(rank=0))
-writer.point("v", 0, 1.0, time.time_ns())
-{after}
-print(writer.source, flush=True)
-while True: time.sleep(0.05)
-"""
-OTHER_NAMESPACE = "machine.pid_namespace = lambda: 1"
-OTHER_HOST = "machine.host_name = lambda: 'elsewhere/1'; machine.boot_id = lambda: 'another boot'"
-
-
-class Writer:
-    """A process that has a journal."""
-
-    def __init__(self, home: Home, before: str = "", after: str = "", experiment: str | None = None) -> None:
-        home.make()
-        self.experiment = experiment or random_id()
-        command = [sys.executable, "-c", WRITER.format(before=before, after=after), home.root, self.experiment]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        assert self.process.stdout is not None
-        self.source = self.process.stdout.readline().strip()
-        self.folder = home.journal(self.source)
-
-    @property
-    def lives(self) -> bool:
-        return self.process.poll() is None
-
-
-@pytest.fixture
-def write(home: Home) -> Iterator[Callable[..., Writer]]:
-    """Starts processes that have a journal; all are killed at the end."""
-    started: list[Writer] = []
-
-    def start(**given: Any) -> Writer:
-        started.append(Writer(home, **given))
-        return started[-1]
-
-    yield start
-    for writer in started:
-        writer.process.kill()
-        writer.process.communicate()
-
-
-Write = Callable[..., Writer]
 
 
 class Operator:

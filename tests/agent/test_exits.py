@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 
@@ -21,28 +19,10 @@ from headrace_proto.journal import machine
 from headrace_proto.journal.layout import LOCK_NAME, UNLOCKED_NAME
 from tests.agent.conftest import Serve
 from tests.agent.far_end import FarEnd
-from tests.agent.test_abort import OTHER_NAMESPACE, Writer
+from tests.agent.writers import OTHER_NAMESPACE, Write
 from tests.waiting import until, wait_until
 
 NEVER_NS = 10**18
-
-
-@pytest.fixture
-def write(home: Home) -> Iterator[Callable[..., Writer]]:
-    """Starts processes that have a journal; all are killed at the end."""
-    started: list[Writer] = []
-
-    def start(**given: Any) -> Writer:
-        started.append(Writer(home, **given))
-        return started[-1]
-
-    yield start
-    for writer in started:
-        writer.process.kill()
-        writer.process.communicate()
-
-
-Write = Callable[..., Writer]
 
 
 async def test_a_death_is_heard_of_without_asking(

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 from nats.aio.msg import Msg
@@ -16,23 +15,8 @@ from headrace_proto.events import Outcome
 from headrace_proto.home import Home
 from headrace_proto.messages import EXPERIMENTS_A_SIGN, MESSAGE_BYTES_MAX, Sign
 from tests.agent.conftest import Serve, log_points, new_writer
-from tests.agent.test_abort import OTHER_HOST, Writer
+from tests.agent.writers import OTHER_HOST, Write
 from tests.waiting import until
-
-
-@pytest.fixture
-def write(home: Home) -> Iterator[Callable[..., Writer]]:
-    """Starts processes that have a journal; all are killed at the end."""
-    started: list[Writer] = []
-
-    def start(**given: Any) -> Writer:
-        started.append(Writer(home, **given))
-        return started[-1]
-
-    yield start
-    for writer in started:
-        writer.process.kill()
-        writer.process.communicate()
 
 
 class Ear:
@@ -57,7 +41,7 @@ class Ear:
 
 
 async def test_the_agent_names_the_experiments_that_have_writers(
-    nats_server: NatsServer, serve: Serve, write: Callable[..., Writer], monkeypatch: pytest.MonkeyPatch
+    nats_server: NatsServer, serve: Serve, write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Soon after they begin, again and again, until they end; not those of another machine, whose journals are only shipped."""
     monkeypatch.setattr(signs, "BEAT_S", 0.2)

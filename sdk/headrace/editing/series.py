@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from headrace.editing.changes import Changes, Edit, inline_or_held
 from headrace.images import encode_image, too_large
-from headrace.live.series import ABSENT, channel_limits, step_and_value
+from headrace.live.series import channel_limits, step_and_value
+from headrace.sending import ABSENT, Sending
 from headrace.values import has_place, metric_value, optional_text, step_number, text_value, timestamp_ns
 from headrace_proto import names
 from headrace_proto.errors import ChannelNotFound, ChannelTypeMismatch, InvalidValue
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from headrace_proto.store.commits import PartKind
 
 
-class SeriesEdits(Changes):
+class SeriesEdits(Sending, Changes):
     """The calls that log points to a stored experiment. Each is a commit: gather many in a `headrace.buffered()` block."""
 
     IMAGE_SIZE_LIMIT_MB: Final = IMAGE_BYTES_MAX // MIB
@@ -88,26 +89,6 @@ class SeriesEdits(Changes):
             kept, payload = inline_or_held(encoded.data)
             change = (Kind.IMAGE, name, at, time, kept, {**facts, "suffix": encoded.suffix})
             self._edit_all([Edit(change, payload, len(encoded.data))])
-
-    def send_metric(self, channel_name: str, x: Any, y: Any = ABSENT, timestamp: float | None = None) -> None:
-        """`log_metric`, as Neptune also called it."""
-        self.log_metric(channel_name, x, y, timestamp)
-
-    def send_text(self, channel_name: str, x: Any, y: Any = ABSENT, timestamp: float | None = None) -> None:
-        """`log_text`, as Neptune also called it."""
-        self.log_text(channel_name, x, y, timestamp)
-
-    def send_image(
-        self,
-        channel_name: str,
-        x: Any,
-        y: Any = ABSENT,
-        name: str | None = None,
-        description: str | None = None,
-        timestamp: float | None = None,
-    ) -> None:
-        """`log_image`, as Neptune also called it."""
-        self.log_image(channel_name, x, y, name, description, timestamp)
 
     def reset_log(self, log_name: str) -> None:
         """Hide everything that was logged to the channel up to now. Raises `ChannelNotFound` if there is none of this name."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, SupportsFloat, SupportsIndex, Type
 from headrace.live.handle import Handle, reported
 from headrace.live.known import TEXT_CHARACTERS_KEPT
 from headrace.live.order import OrderWatch
+from headrace.sending import ABSENT, Sending
 from headrace.spool import SpoolFull
 from headrace.values import has_place, optional_text, step_number, text_value, timestamp_ns
 from headrace_proto import names
@@ -23,15 +24,11 @@ if TYPE_CHECKING:
     from headrace.live.known import Known
     from headrace_proto.journal.tape import FirstEvents
 
-ABSENT: Final[Any] = object()
-"""The second positional value of a call that has only one. Not None: a metric that came out as None must be refused, and not have
-its step taken for its value."""
-
 Number: TypeAlias = SupportsFloat | SupportsIndex
 """What a metric's value or step may be: int, float, bool, a NumPy number, a tensor of one element."""
 
 
-class Series(Handle):
+class Series(Sending, Handle):
     """The calls that log points."""
 
     IMAGE_SIZE_LIMIT_MB: Final = IMAGE_BYTES_MAX // MIB
@@ -260,26 +257,6 @@ class Series(Handle):
             self._writer.lose(1, str(full))
             return
         target.channel_event(kind, name, channel_type, step, time, kept.payload, *facts)
-
-    def send_metric(self, channel_name: str, x: Any, y: Any = ABSENT, timestamp: float | None = None) -> None:
-        """`log_metric`, as Neptune also called it."""
-        self.log_metric(channel_name, x, y, timestamp)
-
-    def send_text(self, channel_name: str, x: Any, y: Any = ABSENT, timestamp: float | None = None) -> None:
-        """`log_text`, as Neptune also called it."""
-        self.log_text(channel_name, x, y, timestamp)
-
-    def send_image(
-        self,
-        channel_name: str,
-        x: Any,
-        y: Any = ABSENT,
-        name: str | None = None,
-        description: str | None = None,
-        timestamp: float | None = None,
-    ) -> None:
-        """`log_image`, as Neptune also called it."""
-        self.log_image(channel_name, x, y, name, description, timestamp)
 
 
 def channel_limits() -> dict[str, dict[str, int]]:
