@@ -93,11 +93,11 @@ class Retention:
         marks = [(s, s.mark) for s in worth if s.mark is not None and s.mark != self._kept_of(s).mark]
         if marks:
             await self._on_disk(_write_marks, [(source.folder, mark) for source, mark in marks])
-        for source, mark in marks:
-            self._kept[source.id] = _Kept(mark, now_ns)
-            source.kept = mark
-            if source.id in self._tail.lanes:
-                source.trim(min(mark.position, source.window.cut))
+        self._kept.update((source.id, _Kept(mark, now_ns)) for source, mark in marks)
+        for source in sources:
+            kept = self._kept_of(source).mark
+            if kept is not None and kept is not source.kept and source.id in self._tail.lanes and source.trim(kept):
+                source.kept = kept
         for source in over:
             if source.id in self._tail.lanes and source.over and not source.in_thread:
                 await self._finish(source)

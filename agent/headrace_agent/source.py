@@ -68,7 +68,7 @@ class Source:
         self.mark = mark
         self.stored = mark.position if mark else 0
         """The position below which the store has everything."""
-        self.kept: Mark | None = None  # the mark that this agent has brought to the disk
+        self.kept: Mark | None = None  # the mark by which segments were deleted last
         self.settled = self.end = self.oldest = reader.oldest  # settled: may be read; end: is committed
         self.closed = reader.closed
         self.window = Window(max(self.stored, self.oldest), budget)
@@ -249,10 +249,10 @@ class Source:
             self.reader = JournalReader(self.folder)
         return self.reader
 
-    def trim(self, below: int) -> int:
-        """Delete segments wholly below the position; the bytes that this freed."""
+    def trim(self, kept: Mark) -> bool:
+        """Delete the segments that the store has, by a mark that is on the disk. False when a thread is inside the reader."""
         if self.in_thread:
-            return 0
-        freed = self.wake().trim(below)
+            return False
+        self.wake().trim(min(kept.position, self.window.cut))
         self.oldest = self.wake().oldest
-        return freed
+        return True

@@ -307,7 +307,9 @@ async def test_what_a_dead_leader_took_is_not_waited_for(nats_server: NatsServer
         await leader.subscribe(f"{subjects.FILES_PREFIX}.>", cb=take)
         while taken != {subject, file}:  # both leaders are there
             await asyncio.gather(*[_outcome(await uplink.publish(each, b"", "1")) for each in (subject, file)])
+        taken.clear()
         held, other = await uplink.publish(subject, b"", "2"), await uplink.publish(file, b"", "2")
+        await until(lambda: taken == {subject, file}, "the leaders have them")
         await events.unsubscribe()
         while not isinstance(await _outcome(await uplink.publish(subject, b"", "3")), NoStream):
             pass  # the leader is still leaving

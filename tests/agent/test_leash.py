@@ -14,7 +14,7 @@ from tests.agent.conftest import Serve, log_points, new_writer, points_of
 from tests.agent.far_end import FarEnd
 from tests.waiting import until
 
-MANY = 600_000
+MANY = 1_500_000
 
 
 def test_a_store_that_says_nothing_leads_nobody() -> None:

@@ -58,6 +58,23 @@ async def test_only_the_stores_word_frees_a_segment(home: Home, nats_server: Nat
         writer.close(Outcome.SUCCEEDED)
 
 
+async def test_a_segment_that_a_thread_is_syncing_is_freed_when_it_has_left(
+    home: Home, nats_server: NatsServer, serve: Serve
+) -> None:
+    """Not when the next mark comes: there may be none for long."""
+    async with FarEnd(nats_server.url, answering=False) as far, serve(sync_s=3600) as agent:
+        writer = await shipped(far, home, SEGMENTS)
+        source = agent.tail.lanes[writer.source].source
+        source.in_thread = True
+        await far.mark(writer.source, position=writer.position)
+        await until(lambda: os.path.exists(os.path.join(writer.folder, MARK_NAME)), "the mark is on the disk")
+        await agent.retention.work(0)
+        assert segments(home, writer.source)[0] == "000000.seg"
+        source.in_thread = False
+        await until(lambda: "000000.seg" not in segments(home, writer.source), "the first segment is freed")
+        writer.close(Outcome.SUCCEEDED)
+
+
 async def test_marks_count_by_commit_and_only_of_the_store_of_this_home(
     home: Home, nats_server: NatsServer, serve: Serve
 ) -> None:

@@ -173,7 +173,7 @@ def test_a_rewind_below_what_is_left_gives_the_difference_up(bench: Bench) -> No
     bench.cut_all()
     bench.ack_all()
     bench.mark(bench.source.end)
-    bench.source.trim(bench.source.end)
+    bench.source.trim(Mark("s", "e", bench.source.id, bench.source.end, 1))
     assert bench.source.oldest > 0
     bench.source.rewind(0)
     bench.look()

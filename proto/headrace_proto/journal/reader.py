@@ -196,15 +196,13 @@ class JournalReader:
     def has_let_go(self) -> bool:
         """Whether the writer holds its lock no more or, without locks, its process is gone. The writer itself must not ask."""
         header = self.header
-        try:
-            free = lock.holder(os.path.join(self.folder, LOCK_NAME)) is None
-            return free and not self._is_mapped()
-        except FileNotFoundError:  # there are no locks, and its name says so
-            if not os.path.exists(os.path.join(self.folder, UNLOCKED_NAME)):
-                raise
-        except OSError as error:
-            if error.errno not in lock.UNSUPPORTED:
-                raise
+        if not os.path.exists(os.path.join(self.folder, UNLOCKED_NAME)):
+            try:
+                free = lock.holder(os.path.join(self.folder, LOCK_NAME)) is None
+                return free and not self._is_mapped()
+            except OSError as error:
+                if error.errno not in lock.UNSUPPORTED:
+                    raise
         return machine.process_gone(header.pid, header.pid_start, header.pid_namespace)
 
     def _is_mapped(self) -> bool:

@@ -15,8 +15,12 @@ from headrace_proto.store.backend import Store
 from headrace_proto.store.signs import NOT_RESPONDING, SILENT_AFTER, NodeSigns, Signs, read_signs, write_signs
 from tests.sdk.reading.stored import PROJECT, Stored
 
-NOW = datetime.now(UTC)
-LONG_AGO = NOW - 10 * SILENT_AFTER
+LONG_AGO = datetime.now(UTC) - 10 * SILENT_AFTER
+
+
+def now() -> datetime:
+    """Not when this file was imported: many tests may lie in between."""
+    return datetime.now(UTC)
 
 
 def sign(store: Store, **heard: tuple[datetime, list[Stored]]) -> None:
@@ -35,7 +39,7 @@ def opened(stored: Stored) -> StoredExperiment:
 def test_an_experiment_whose_node_is_silent_does_not_respond(files: Store) -> None:
     """It is running all the same, for that is what the store knows."""
     heard, silent = Stored(files), Stored(files)
-    sign(files, one=(NOW, [heard]), two=(LONG_AGO, [silent]))
+    sign(files, one=(now(), [heard]), two=(LONG_AGO, [silent]))
     assert (opened(heard).state, opened(heard).responding) == ("running", True)
     assert (opened(silent).state, opened(silent).responding) == ("running", False)
 
@@ -43,9 +47,9 @@ def test_an_experiment_whose_node_is_silent_does_not_respond(files: Store) -> No
 def test_the_latest_word_counts_from_whichever_node_or_event(files: Store) -> None:
     """A run that moved to another node, and one whose event was stored after the last sign, respond."""
     moved, logging = Stored(files), Stored(files)
-    logging.owner.point("loss", 1, 0.5, time_ns=int(NOW.timestamp() * 1e9))
+    logging.owner.point("loss", 1, 0.5, time_ns=int(now().timestamp() * 1e9))
     logging.commit()
-    sign(files, one=(LONG_AGO, [moved, logging]), two=(NOW, [moved]))
+    sign(files, one=(LONG_AGO, [moved, logging]), two=(now(), [moved]))
     assert opened(moved).responding
     assert opened(logging).responding
 
@@ -63,7 +67,7 @@ def test_lists_can_be_asked_for_those_that_do_not_respond(files: Store) -> None:
     """Alone, or with other states; they are among those that are running, too."""
     heard, silent, failed = Stored(files), Stored(files), Stored(files)
     failed.close("failed", "diverged")
-    sign(files, one=(NOW, [heard]), two=(LONG_AGO, [silent, failed]))
+    sign(files, one=(now(), [heard]), two=(LONG_AGO, [silent, failed]))
     project = StoredProject(files, PROJECT)
 
     def those(*states: str) -> set[str]:
@@ -96,10 +100,11 @@ def test_a_minute_is_a_minute(files: Store) -> None:
     """The limit itself still responds."""
     from headrace_proto.store.signs import is_silent
 
-    assert not is_silent(NOW, None, NOW + SILENT_AFTER)
-    assert is_silent(NOW, None, NOW + SILENT_AFTER + timedelta(microseconds=1))
-    assert not is_silent(NOW, NOW + SILENT_AFTER, NOW + 2 * SILENT_AFTER)
-    assert not is_silent(None, LONG_AGO, NOW)
+    at = now()
+    assert not is_silent(at, None, at + SILENT_AFTER)
+    assert is_silent(at, None, at + SILENT_AFTER + timedelta(microseconds=1))
+    assert not is_silent(at, at + SILENT_AFTER, at + 2 * SILENT_AFTER)
+    assert not is_silent(None, LONG_AGO, at)
 
 
 def test_people_are_shown_who_does_not_respond(files: Store, capsys: pytest.CaptureFixture[str]) -> None:
