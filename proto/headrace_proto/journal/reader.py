@@ -196,13 +196,15 @@ class JournalReader:
     def has_let_go(self) -> bool:
         """Whether the writer holds its lock no more or, without locks, its process is gone. The writer itself must not ask."""
         header = self.header
-        if not os.path.exists(os.path.join(self.folder, UNLOCKED_NAME)):
-            try:
-                free = lock.holder(os.path.join(self.folder, LOCK_NAME)) is None
-                return free and not self._is_mapped()
-            except OSError as error:
-                if error.errno not in lock.UNSUPPORTED:
-                    raise
+        try:
+            if lock.holder(os.path.join(self.folder, LOCK_NAME)) is not None:
+                return False
+        except OSError as error:
+            if error.errno not in lock.UNSUPPORTED:
+                raise
+        else:
+            if not os.path.exists(os.path.join(self.folder, UNLOCKED_NAME)):
+                return not self._is_mapped()
         return machine.process_gone(header.pid, header.pid_start, header.pid_namespace)
 
     def _is_mapped(self) -> bool:
