@@ -371,10 +371,12 @@ class Tape:
     # -- What was dropped ------------------------------------------------------------------------------------------------
 
     def _drop(self, count: int, reason: str) -> None:
-        """Count events that could not be kept; the journal says so as soon as it can."""
+        """Count events that could not be kept. The journal says so at once, or as soon as it can."""
         self.dropped += count
         self._unreported += count
         self._drop_reason = reason
+        if self._at < self._limit[0] and self._at + SEGMENT_RESERVE <= self._hard:  # else the slow path says it
+            self._report_gap()
 
     def _report_gap(self) -> None:
         """Write what was dropped since the last report; it fits the reserve."""

@@ -75,6 +75,26 @@ def test_every_returned_call_survives_sigkill(home: Home, tmp_path: Path, kind: 
         os.rename(home.journal(source), tmp_path / source)
 
 
+def test_a_drop_that_a_call_has_told_survives_sigkill(home: Home, kind: str) -> None:
+    """A step that is not finite is counted in the journal before the call returns, not when the next events are checked."""
+    script = """
+import os, signal, sys
+from headrace_proto.home import Home
+from headrace_proto.journal import JournalWriter
+writer = JournalWriter(Home(sys.argv[1]), "tests/journal", sys.argv[2])
+for i in range(300):
+    writer.point("v", i, 0.5, i)
+    writer.point("v", float("nan"), 0.5, i)
+writer.row({"v": 1.0, "w": 2.0}, float("inf"), 1)
+writer.lose(3, "step not finite")
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    subprocess.run([sys.executable, "-c", script_on(kind, script), home.root, EXPERIMENT], check=False)
+    (source,) = sources(home)
+    assert len(points_of(home, source)) == 300
+    assert sum(event[2] for event in events_of(home, source) if event[0] == Kind.GAP) == 300 + 2 + 3
+
+
 def in_child(work: Callable[[], None]) -> int:
     """Run `work` in an os.fork child and return its exit status."""
     pid = os.fork()
