@@ -82,7 +82,8 @@ def test_each_experiment_keeps_the_output_of_its_time(
     )
     done = headrace("run", "--capture", "fd", "--store", store, sys.executable, program(body))
     assert done.returncode == 0
-    one, two = StoredProject(store, "work/run").get_experiments()
+    found = {exp.get_system_properties()["created"]: exp for exp in StoredProject(store, "work/run").get_experiments()}
+    one, two = (found[at] for at in sorted(found))  # their numbers are in the order of arrival
     assert (texts(one, "stdout"), texts(two, "stdout")) == (["before", "first"], ["second", "after"])
 
 
