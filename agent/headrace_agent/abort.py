@@ -175,9 +175,8 @@ class Aborter:
         targets = await self._targets(request)
         if targets:
             log.warning("experiment %s is %s; it has %d processes here", request.experiment, asked, len(targets))
-        plans = [
-            self._plan(target, asked) for target in targets
-        ]  # all are asked before any ends: one's end may be another's
+        # all are asked before any ends: one's end may be another's
+        plans = [self._plan(target, asked) for target in targets]
         called = {target.pid for target in targets if target.has_callback and target.pid is not None}
         ends: dict[int | None, asyncio.Task[_Word]] = {}
 
@@ -308,7 +307,7 @@ def _standing(source: Source) -> tuple[str, str]:
         return SourceState.GONE, "it had ended before"
     if source.death is not Death.UNPROVEN:
         return SourceState.GONE, "its process had died before"
-    if header.boot_id != machine.boot_id():
+    if source.outlived:
         if header.host == machine.host_name():
             return SourceState.GONE, "its process went when the machine was booted"
         return (

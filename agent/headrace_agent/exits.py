@@ -35,7 +35,7 @@ class Exits:
     def watch(self, source: Source) -> None:
         """Have `source.exited` set when its process ends; at once if it has. Whether that will be heard says `exit_is_heard`."""
         header = source.header
-        is_here = header.boot_id == machine.boot_id() and header.pid_namespace == machine.pid_namespace()
+        is_here = not source.outlived and header.pid_namespace == machine.pid_namespace()
         if source.closed or not is_here or header.pid == os.getpid():
             return
         if machine.process_gone(header.pid, header.pid_start, header.pid_namespace):

@@ -11,12 +11,10 @@ import time
 from hashlib import sha256
 from typing import Final
 
-from headrace_agent.source import Death
 from headrace_agent.tail import Tail
 from headrace_agent.ticks import tick
 from headrace_agent.uplink import Uplink
 from headrace_proto import subjects
-from headrace_proto.events import Role
 from headrace_proto.home import Home
 from headrace_proto.journal import machine
 from headrace_proto.messages import EXPERIMENTS_A_SIGN, Sign, encode
@@ -64,12 +62,5 @@ class SignsOfLife:
     def _alive(self) -> set[str]:
         """The experiments that a process of this machine is logging to."""
         self._seen = set(self._tail.lanes)
-        boot = machine.boot_id()
-        return {
-            source.header.experiment
-            for source in (lane.source for lane in self._tail.lanes.values())
-            if not source.closed
-            and source.death is Death.UNPROVEN
-            and source.header.boot_id == boot
-            and source.header.role != Role.SYSTEM
-        }
+        sources = (lane.source for lane in self._tail.lanes.values())
+        return {source.header.experiment for source in sources if source.is_written_here}

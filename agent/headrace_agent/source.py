@@ -20,6 +20,7 @@ from headrace_agent.budget import Budget
 from headrace_agent.patience import CURIOSITY_S, PATIENCE_S, Patience
 from headrace_agent.window import Flight, Window
 from headrace_proto import abort
+from headrace_proto.events import Role
 from headrace_proto.journal import Header, JournalReader, machine
 from headrace_proto.limits import BATCH_RAW_TARGET
 from headrace_proto.messages import Mark
@@ -88,6 +89,12 @@ class Source:
         self.obstacle = ""  # why the journal cannot be read to its end, as it was last told
         self.in_thread = False  # a thread is inside the reader: it must stay open
         self._boundaries: deque[int] = deque([self.window.cut], maxlen=BOUNDARIES_MAX)
+
+    @property
+    def is_written_here(self) -> bool:
+        """Whether a process of this machine logs to it, as far as anybody knows; what the agent itself logs does not count."""
+        unended = not self.closed and self.death is Death.UNPROVEN
+        return unended and not self.outlived and self.header.role != Role.SYSTEM
 
     @property
     def over(self) -> bool:

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from headrace_agent.hardware import ReadSample
-from headrace_agent.source import Death, Source
+from headrace_agent.source import Source
 from headrace_agent.tail import Tail
 from headrace_agent.ticks import tick
 from headrace_proto.errors import HeadraceError
@@ -29,13 +29,12 @@ log = logging.getLogger(__name__)
 def alive(sources: Iterable[Source]) -> dict[str, str]:
     """The experiments to sample for, with their projects: those that a process of this very machine and boot is logging to, and
     none of whose processes asked to be left alone."""
-    host, boot = machine.host_name(), machine.boot_id()
+    host = machine.host_name()
     projects: dict[str, str] = {}
     refused: set[str] = set()
     for source in sources:
         header = source.header
-        here = header.role != Role.SYSTEM and header.host == host and header.boot_id == boot
-        if not here or source.closed or source.death is not Death.UNPROVEN:
+        if not source.is_written_here or header.host != host:
             continue
         projects[header.experiment] = header.project
         if not header.hardware:
