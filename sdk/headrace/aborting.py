@@ -11,7 +11,6 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from headrace_proto import abort
-from headrace_proto.errors import InvalidValue
 from headrace_proto.warning import warn
 
 if TYPE_CHECKING:
@@ -21,13 +20,6 @@ if TYPE_CHECKING:
 
 LOOK_S: Final = 0.25
 """Between two looks, each of one system call."""
-
-
-def checked_callback(callback: Any) -> Callable[[], Any] | None:
-    """What is to be called when somebody aborts the experiment. Raises `InvalidValue`."""
-    if callback is None or callable(callback):
-        return callback  # type: ignore[no-any-return]
-    raise InvalidValue(f"abort_callback must be callable without arguments, or None, not {callback!r:.80}")
 
 
 class AbortWatch:

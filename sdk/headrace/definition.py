@@ -12,7 +12,7 @@ from headrace_proto.events import Kind, pack
 from headrace_proto.limits import INLINE_BYTES_MAX
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 UNTITLED: Final = "Untitled"
 """Neptune's name for an experiment without one."""
@@ -106,6 +106,13 @@ def define(
         notebook_id=optional_text("notebook_id", notebook_id),
         notebook_path=optional_text("notebook_path", notebook_path),
     )
+
+
+def checked_callback(callback: Any) -> Callable[[], Any] | None:
+    """What is to be called when somebody aborts the experiment. Raises `InvalidValue`."""
+    if callback is None or callable(callback):
+        return callback  # type: ignore[no-any-return]
+    raise InvalidValue(f"abort_callback must be callable without arguments, or None, not {callback!r:.80}")
 
 
 def checked_git(given: Any) -> Any:

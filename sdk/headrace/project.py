@@ -7,8 +7,7 @@ from time import time_ns
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from headrace import attaching
-from headrace.aborting import checked_callback
-from headrace.definition import checked_git, define
+from headrace.definition import checked_callback, checked_git, define
 from headrace.experiment import Capture, Experiment, alive
 from headrace.identity import check_resume, identify
 from headrace.live.handle import Origin

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -18,7 +17,7 @@ from headrace_proto.store.backend import open_store
 from headrace_proto.store.catalog import CatalogRow, append_rows, row_of
 from headrace_proto.store.claims import claim_project
 from headrace_proto.store.documents import ChannelRecord, Channels, Last
-from tests.benchmarks.rows import Row
+from tests.benchmarks.rows import Row, median_ms
 from tests.benchmarks.series import Series
 
 if TYPE_CHECKING:
@@ -34,7 +33,6 @@ APPENDED: Final = 500
 """Rows of one append, as of a collector that restarts; what has gathered is folded as collectors do."""
 CHANNELS, STEPS = 50, 1_000_000
 COMMIT_STEPS: Final = 50_000
-REPEATS: Final = 7
 
 
 def run() -> list[Row]:
@@ -56,27 +54,27 @@ def _lists(store: Store, folder: str) -> Iterator[Row]:
         board = few.get_leaderboard()
         return board[(board["parameter_lr"] < 0.5) & (board["channel_loss"] < 0.5)]
 
-    yield Row("2,000 experiments by a parameter and a metric into a DataFrame", _median_ms(filtered), "ms", at_most=5)
+    yield Row("2,000 experiments by a parameter and a metric into a DataFrame", median_ms(filtered), "ms", at_most=5)
 
     def first_look() -> StoredProject:
         return StoredProject(store, MANY)
 
     yield Row(
         "100,000 experiments: those of a tag and a state, first look",
-        _median_ms(lambda: first_look().get_experiments(tag="best", state="failed")),
+        median_ms(lambda: first_look().get_experiments(tag="best", state="failed")),
         "ms",
         at_most=500,
     )
-    yield Row("  again", _median_ms(lambda: many.get_experiments(tag="best", state="failed")), "ms")
+    yield Row("  again", median_ms(lambda: many.get_experiments(tag="best", state="failed")), "ms")
     hundred = [f"MAN-{number}" for number in range(700, EXPERIMENTS[MANY], EXPERIMENTS[MANY] // 100)]
     yield Row(
-        "  the leaderboard of all, first look", _median_ms(lambda: first_look().get_leaderboard()), "ms", at_most=2000
+        "  the leaderboard of all, first look", median_ms(lambda: first_look().get_leaderboard()), "ms", at_most=2000
     )
-    yield Row("  again", _median_ms(many.get_leaderboard), "ms")
+    yield Row("  again", median_ms(many.get_leaderboard), "ms")
     yield Row(
-        "  of 100 by id, first look", _median_ms(lambda: first_look().get_leaderboard(id=hundred)), "ms", at_most=200
+        "  of 100 by id, first look", median_ms(lambda: first_look().get_leaderboard(id=hundred)), "ms", at_most=200
     )
-    yield Row("  again", _median_ms(lambda: many.get_leaderboard(id=hundred)), "ms")
+    yield Row("  again", median_ms(lambda: many.get_leaderboard(id=hundred)), "ms")
     yield Row("headrace ls, start-up included", _command_ms(folder, "ls"), "ms", at_most=700)
     yield Row("  of the 100,000 experiments", _command_ms(folder, "ls", MANY), "ms", at_most=700)
 
@@ -130,7 +128,7 @@ def _command_ms(store: str, *arguments: str) -> float:
         def call() -> object:
             return subprocess.run(command, env=environment, check=True, capture_output=True)
 
-        return _median_ms(call)
+        return median_ms(call)
 
 
 def _series(store: Store) -> Iterator[Row]:
@@ -143,12 +141,12 @@ def _series(store: Store) -> Iterator[Row]:
     def one() -> object:
         return experiment.get_channel(series.names[CHANNELS // 2])
 
-    yield Row("one channel of 50, 1 M points each, as a DataFrame", _median_ms(one), "ms", at_most=60)
+    yield Row("one channel of 50, 1 M points each, as a DataFrame", median_ms(one), "ms", at_most=60)
     yield Row("  bytes read of those stored", 100 * _share_read(series.chain, one), "%", at_most=3)
     three = series.names[10:13]
     yield Row(
         "three such channels side by side",
-        _median_ms(lambda: experiment.get_numeric_channels_values(*three)),
+        median_ms(lambda: experiment.get_numeric_channels_values(*three)),
         "ms",
         at_most=500,
     )
@@ -166,13 +164,3 @@ def _bytes_read() -> int:
     """What this process has read so far, by read(2) and its like."""
     with open("/proc/self/io", encoding="ascii") as file:
         return int(file.readline().split()[1])
-
-
-def _median_ms(call: Callable[[], object]) -> float:
-    call()
-    took = []
-    for _ in range(REPEATS):
-        begin = time.perf_counter()
-        call()
-        took.append(time.perf_counter() - begin)
-    return statistics.median(took) * 1000

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import statistics
 import tempfile
 import time
 from typing import TYPE_CHECKING
@@ -17,10 +16,10 @@ from headrace_proto.events import ChannelType, Kind, Role
 from headrace_proto.ids import random_id
 from headrace_proto.store.backend import open_store
 from headrace_proto.store.chain import Batch, Chain
-from tests.benchmarks.rows import Row
+from tests.benchmarks.rows import Row, median_ms
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from headrace_proto.store.backend import Store
 
@@ -30,7 +29,6 @@ STEPS = 1_000_000
 """Of each channel."""
 COMMIT_STEPS = 50_000
 PERIOD_NS, JITTER_NS = 50_000_000, 2_000_000  # 20 Hz
-REPEATS = 7
 POINTS = STEPS * len(CHANNELS)
 
 _POINT = np.dtype(
@@ -55,15 +53,15 @@ def _series(store: Store) -> Iterator[Row]:
     experiment = StoredExperiment(store, PROJECT, chain.place.experiment)
     yield Row(
         f"1 M points of one of 8 channels as a DataFrame, {len(chain.head.parts.numeric)} parts",
-        _median_ms(lambda: experiment.get_channel(CHANNELS[3])),
+        median_ms(lambda: experiment.get_channel(CHANNELS[3])),
         "ms",
         at_most=60,
     )
     chain.compact(now_ns=time.time_ns(), final=True)
-    yield Row("  compacted", _median_ms(lambda: experiment.get_channel(CHANNELS[3])), "ms", at_most=60)
+    yield Row("  compacted", median_ms(lambda: experiment.get_channel(CHANNELS[3])), "ms", at_most=60)
     yield Row(
         "  three such channels side by side",
-        _median_ms(lambda: experiment.get_numeric_channels_values(*CHANNELS[:3])),
+        median_ms(lambda: experiment.get_numeric_channels_values(*CHANNELS[:3])),
         "ms",
     )
     parts = chain.head.parts.numeric
@@ -108,13 +106,3 @@ def _raw_points(first_step: int, start_ns: int, noise: np.random.Generator) -> b
     points["time"] = start_ns + steps * PERIOD_NS + noise.integers(0, JITTER_NS, count)
     points["value"] = noise.normal(size=count) / (1 + steps * 1e-6)
     return points.tobytes()
-
-
-def _median_ms(call: Callable[[], object]) -> float:
-    call()
-    took = []
-    for _ in range(REPEATS):
-        begin = time.perf_counter()
-        call()
-        took.append(time.perf_counter() - begin)
-    return statistics.median(took) * 1000

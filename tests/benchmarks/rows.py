@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Iterable
+import statistics
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from rich.console import Console
 from rich.table import Table
+
+REPEATS: Final = 7
 
 
 class Row(NamedTuple):
@@ -47,6 +51,17 @@ def number(value: float) -> str:
         return "0" if value == 0 else "nan"
     rounded = float(f"{value:.3g}")
     return f"{rounded:,.0f}" if abs(rounded) >= 100 else f"{rounded:g}"
+
+
+def median_ms(call: Callable[[], object]) -> float:
+    """What a call takes, after a first one that is not counted."""
+    call()
+    took = []
+    for _ in range(REPEATS):
+        begin = time.perf_counter()
+        call()
+        took.append(time.perf_counter() - begin)
+    return statistics.median(took) * 1000
 
 
 def machine_line() -> str:

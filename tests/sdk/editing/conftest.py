@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -12,6 +13,8 @@ from tests.sdk.reading.stored import PROJECT, Stored
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+Refuses = Callable[[str, list[Any], type[Exception]], None]
 
 
 @pytest.fixture
@@ -36,3 +39,16 @@ def experiment(stored: Stored) -> StoredExperiment:
     """Its handle, from a list, opened for reading only."""
     [found] = StoredProject(open_store(stored.store.url, writable=False), PROJECT).get_experiments()
     return found
+
+
+@pytest.fixture
+def refuses(experiment: StoredExperiment, stored: Stored) -> Refuses:
+    """Holds that a call raises, and commits nothing."""
+
+    def refused(call: str, wrong: list[Any], error: type[Exception]) -> None:
+        number = stored.chain.load().number
+        with pytest.raises(error):
+            getattr(experiment, call)(*wrong)
+        assert stored.chain.load().number == number
+
+    return refused

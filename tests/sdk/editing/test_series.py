@@ -15,6 +15,7 @@ from headrace.images import encode_image
 from headrace.live import stamps
 from headrace.reading import StoredExperiment, StoredProject
 from headrace_proto.limits import IMAGE_BYTES_MAX, INLINE_BYTES_MAX
+from tests.sdk.editing.conftest import Refuses
 from tests.sdk.reading.stored import PROJECT, Stored
 
 
@@ -91,13 +92,10 @@ def test_a_reset_hides_nothing_that_is_logged_after_it(
     ids=lambda given: str(given)[:30],
 )
 def test_what_is_wrong_is_refused_and_commits_nothing(
-    experiment: StoredExperiment, stored: Stored, call: str, wrong: list[Any], error: type[Exception]
+    refuses: Refuses, call: str, wrong: list[Any], error: type[Exception]
 ) -> None:
     """By the errors of a live experiment."""
-    number = stored.chain.load().number
-    with pytest.raises(error):
-        getattr(experiment, call)(*wrong)
-    assert stored.chain.load().number == number
+    refuses(call, wrong, error)
 
 
 def test_what_has_no_place_is_dropped_with_a_warning(experiment: StoredExperiment, stored: Stored) -> None:
