@@ -12,9 +12,15 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from typing import Any, Final, NamedTuple, TypeVar
 
 from headrace_proto.home import FILE_MODE, open_plain
+from headrace_proto.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Final, TypeVar
+
+    _File = TypeVar("_File", "Request", "Answer")
 
 REQUEST: Final = "abort-request"
 CALLBACK: Final = "abort-callback"
@@ -31,7 +37,7 @@ RAISED: Final = "raised"
 """What a callback does: it has been called and is not back yet, it is back, or it has raised something."""
 
 
-class Request(NamedTuple):
+class Request(Record):
     """Why a source is to end."""
 
     id: str
@@ -44,7 +50,7 @@ class Request(NamedTuple):
         return f"{who}: {self.reason}" if self.reason else who
 
 
-class Answer(NamedTuple):
+class Answer(Record):
     """What became of the callback that request `id` had called."""
 
     id: str
@@ -89,9 +95,6 @@ def expect_no_more(folder: str) -> None:
 def is_expected(folder: str) -> bool:
     """Whether the source's process has a callback that waits."""
     return os.path.lexists(os.path.join(folder, CALLBACK))
-
-
-_File = TypeVar("_File", Request, Answer)
 
 
 def _put(path: str, fields: dict[str, Any]) -> None:

@@ -8,7 +8,10 @@ number, FUSE's servers told apart.
 from __future__ import annotations
 
 import os
-from typing import Final
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
 
 NETWORK: Final = frozenset({
     "9p", "acfs", "afs", "beegfs", "beegfs_nodev", "ceph", "cifs", "coda", "fuse", "fuseblk",

@@ -28,10 +28,13 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from typing import Final
 
 from headrace_proto import filesystem
 from headrace_proto.errors import HomeUnusable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
 
 FOLDER_MODE: Final = 0o700
 FILE_MODE: Final = 0o600

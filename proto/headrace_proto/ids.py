@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 from binascii import crc32
-from typing import Any, Final
 
 from headrace_proto.limits import TOKENS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Final
 
 ID_LENGTH: Final = 32
 """Experiment and source ids are 128 bits in lower-case hex: safe in a path, a NATS subject and an MQTT topic."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
 
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
@@ -36,9 +39,6 @@ experiments are stored at once. What is beyond becomes a further commit, so that
 
 IMAGE_BYTES_MAX: Final = 15 * MIB
 """Of one image's file, Neptune's limit: whoever draws larger ones means an artifact."""
-
-SOURCES_BYTES_TOLD: Final = 100 * MIB
-"""Of a run's source files, Neptune's limit: who keeps more is told, and again after each such amount, as all of it is copied."""
 
 # -- Journal ------------------------------------------------------------------------------------------------------------
 

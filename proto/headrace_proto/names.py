@@ -3,11 +3,13 @@ and again where it becomes a path, in the collector: what comes over a network i
 
 from __future__ import annotations
 
-import re
 import unicodedata
-from typing import Any, Final
 
 from headrace_proto.errors import InvalidName
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Final
 
 CHANNEL_NAME_BYTES_MAX: Final = 1024
 """As Neptune's attribute paths."""
@@ -22,9 +24,7 @@ PROPERTY_BYTES_MAX: Final = 16 * 1024
 FORMAT_FILE: Final = "FORMAT.md"
 """In the root of each store, beside the workspaces: how to read it without Headrace."""
 
-_PROJECT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}/[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_TAG: Final = re.compile(rf"[A-Za-z0-9-]{{1,{TAG_CHARACTERS_MAX}}}")
-_DRIVE: Final = re.compile(r"[A-Za-z]:")
+_PROJECT_PART_MAX: Final = 64
 
 
 def _text(what: str, value: Any, bytes_max: int) -> str:
@@ -48,7 +48,7 @@ def project_name(value: Any) -> str:
 
     No workspace is called as the store's own file is: its folder could not be made.
     """
-    if not isinstance(value, str) or not _PROJECT.fullmatch(value):
+    if not isinstance(value, str) or not _is_project(value):
         raise InvalidName(
             f"project {value!r} must be 'workspace/name', each of letters, digits, '.', '_', '-' (at most 64, a letter or "
             "digit first), for example 'vision/digits'"
@@ -60,6 +60,18 @@ def project_name(value: Any) -> str:
     return value
 
 
+def _is_project(value: str) -> bool:
+    workspace, slash, name = value.partition("/")
+    return bool(slash) and all(
+        part[:1].isalnum() and _is_word(part, "._-", _PROJECT_PART_MAX) for part in (workspace, name)
+    )
+
+
+def _is_word(text: str, others: str, characters_max: int) -> bool:
+    """Whether there is something, and only ASCII letters, digits and `others`. (By hand: a trainer's import pays for no `re`.)"""
+    return 0 < len(text) <= characters_max and text.isascii() and all(c.isalnum() or c in others for c in text)
+
+
 def channel_name(value: Any) -> str:
     """Any text without control characters, at most CHANNEL_NAME_BYTES_MAX bytes."""
     return _text("channel name", value, CHANNEL_NAME_BYTES_MAX)
@@ -67,7 +79,7 @@ def channel_name(value: Any) -> str:
 
 def tag(value: Any) -> str:
     """Neptune's rule: letters, digits and '-', at most TAG_CHARACTERS_MAX of them."""
-    if not isinstance(value, str) or not _TAG.fullmatch(value):
+    if not isinstance(value, str) or not _is_word(value, "-", TAG_CHARACTERS_MAX):
         raise InvalidName(
             f"tag {value!r} may have only letters, digits and '-', 1 to {TAG_CHARACTERS_MAX} of them: rename it, or keep it "
             "as a property"
@@ -95,7 +107,7 @@ def artifact_path(value: Any) -> str:
 
 
 def _path_fault(text: str) -> str | None:
-    if text.startswith("/") or _DRIVE.match(text):
+    if text.startswith("/") or (text[:1].isascii() and text[:1].isalpha() and text[1:2] == ":"):
         return "is absolute: give one relative to the experiment"
     if "\\" in text:
         return "has a backslash: separate folders with '/'"

@@ -8,17 +8,20 @@ file that was hard-linked (`copied` false) may still be written to by its owner,
 from __future__ import annotations
 
 import os
-import re
-from typing import Final, NamedTuple
 
 from headrace_proto.home import FILE_MODE, open_plain
+from headrace_proto.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
 
 COMPANION_SUFFIX: Final = ".json"
 _FACTS_MAX: Final = 4096
-_FILE: Final = re.compile(r"[0-9]{6,12}-[0-9a-f]{8}")
+_HEX: Final = frozenset("0123456789abcdef")
 
 
-class SpoolFacts(NamedTuple):
+class SpoolFacts(Record):
     """What a spooled file must be."""
 
     size: int
@@ -28,7 +31,10 @@ class SpoolFacts(NamedTuple):
 
 def is_spool_file(name: str) -> bool:
     """Whether `name` is that of a spooled file, as against its companion or one still being written."""
-    return _FILE.fullmatch(name) is not None
+    number, _, sign = name.partition("-")
+    return (
+        6 <= len(number) <= 12 and number.isascii() and number.isdecimal() and len(sign) == 8 and _HEX.issuperset(sign)
+    )
 
 
 def write_facts(path: str, facts: SpoolFacts) -> None:

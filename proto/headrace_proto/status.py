@@ -11,14 +11,18 @@ The SDK stats it only in `id`, `wait` and `status`. Version 1; a reader ignores 
 from __future__ import annotations
 
 import os
-from typing import Final, NamedTuple
 
 from headrace_proto.home import FILE_MODE
+from headrace_proto.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
 
 STATUS_VERSION: Final = 1
 
 
-class SourceStatus(NamedTuple):
+class SourceStatus(Record):
     """How far one source has come."""
 
     streamed: int = 0
@@ -26,7 +30,7 @@ class SourceStatus(NamedTuple):
     files: int = 0
 
 
-class Status(NamedTuple):
+class Status(Record):
     """The agent's word on one experiment."""
 
     short_id: str

@@ -6,17 +6,17 @@ are a stack, so that an experiment within another one gives back what was curren
 
 from __future__ import annotations
 
-import os
-from typing import TYPE_CHECKING, Any
-
 from headrace import ends
 from headrace.experiment import Experiment
 from headrace.sending import ABSENT
 from headrace.session import Session, project_of_environment
 from headrace_proto.errors import NoExperiment, NoProject
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable, Mapping
+    from typing import Any
 
     from headrace.project import Project
     from headrace.reading import StoredExperiment

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from _thread import _local  # not threading: every trainer's import would pay for it
-from typing import TYPE_CHECKING, Any, Final, Self
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any, Final, Self
 
 _thread: Final = _local()
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
-
 from headrace.values import optional_text, parameters
 from headrace.values import properties as kept_properties
 from headrace_proto import names
 from headrace_proto.errors import InvalidValue
 from headrace_proto.events import Kind, pack
 from headrace_proto.limits import INLINE_BYTES_MAX
+from headrace_proto.record import Record
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
+    from typing import Any, Final
 
 UNTITLED: Final = "Untitled"
 """Neptune's name for an experiment without one."""
@@ -20,7 +21,7 @@ _FACTS_BYTES_MAX: Final = INLINE_BYTES_MAX // 2
 """Of params, properties and tags in one event each; more follow in events of their own."""
 
 
-class Definition(NamedTuple):
+class Definition(Record):
     """The facts of a new experiment."""
 
     name: str

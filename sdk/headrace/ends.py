@@ -20,37 +20,38 @@ import atexit
 import os
 import sys
 from _thread import get_ident
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, Protocol
 
 from headrace_proto.events import Outcome
+from headrace_proto.record import Record
 from headrace_proto.warning import warn
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
+    from typing import Any, Final, NoReturn, Protocol
+
+    class Endable(Protocol):
+        """A handle, as far as its end is concerned."""
+
+        @property
+        def internal_id(self) -> str:
+            """The experiment."""
+            ...
+
+        def finish_with_process(self, ending: Ending) -> None:
+            """The process ends: close the source."""
+            ...
+
+        def record_exception(self, traceback: str) -> None:
+            """An exception that nobody caught goes through the process, which may live on."""
+            ...
 
 
-class Ending(NamedTuple):
+class Ending(Record):
     """How something ended: an outcome of `headrace_proto.events.Outcome`, and what to say about it."""
 
     outcome: str = Outcome.SUCCEEDED
     detail: str | None = None
-
-
-class Endable(Protocol):
-    """A handle, as far as its end is concerned."""
-
-    @property
-    def internal_id(self) -> str:
-        """The experiment."""
-        ...
-
-    def finish_with_process(self, ending: Ending) -> None:
-        """The process ends: close the source."""
-        ...
-
-    def record_exception(self, traceback: str) -> None:
-        """An exception that nobody caught goes through the process, which may live on."""
-        ...
 
 
 live: Final[dict[int, Endable]] = {}

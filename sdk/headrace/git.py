@@ -10,7 +10,12 @@ import os
 import re
 import sys
 from contextlib import suppress
-from typing import Any, Final, NamedTuple
+
+from headrace_proto.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Final
 
 _FILE_BYTES_MAX: Final = 4 * 1024 * 1024
 """Of one file under `.git`: `packed-refs` of very large repositories; anything larger is not read."""
@@ -19,7 +24,7 @@ _USERINFO: Final = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*://)[^/]*@")
 _SECTION: Final = re.compile(r'\[remote "(.+)"\]')
 
 
-class GitInfo(NamedTuple):
+class GitInfo(Record):
     """A repository at one moment. What is not known is None."""
 
     commit: str | None = None

@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import stat
 from io import BytesIO, StringIO
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from headrace.spool import NO_ROOM
 from headrace_proto import names
 from headrace_proto.errors import ArtifactNotFound, InvalidName, InvalidValue
 from headrace_proto.warning import warn
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
+    from typing import Any, BinaryIO, Final
 
     from headrace_proto.home import Home
 

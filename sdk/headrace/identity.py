@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias
 
 from headrace_proto.errors import ExperimentExists, ExperimentNotFound, HeadraceError, InvalidValue
 from headrace_proto.events import Role
@@ -12,20 +11,24 @@ from headrace_proto.journal import SourceFacts, machine
 from headrace_proto.journal.layout import decode_head, segment_name, segment_numbers
 from headrace_proto.limits import HEADER_BYTES
 from headrace_proto.names import PROPERTY_BYTES_MAX
+from headrace_proto.record import Record
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any, Final, Literal, TypeAlias
 
     from headrace_proto.home import Home
     from headrace_proto.journal import Header
 
-Resume: TypeAlias = Literal["allow", "never", "must"]
+    Resume: TypeAlias = Literal["allow", "never", "must"]
+
 AUTO: Final = "auto"
 _ATTEMPTS: Final = ("HEADRACE_ATTEMPT", "TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT")
 _LABEL_CHARACTERS_MAX: Final = 255
 
 
-class Identity(NamedTuple):
+class Identity(Record):
     """Which experiment, by which key, and what this process is to it."""
 
     experiment: str
@@ -141,12 +144,8 @@ def check_resume(resume: Resume, home: Home, project: str, identity: Identity, s
 def _exists(home: Home, project: str, experiment: str, store: str, *, direct: bool) -> bool:
     if os.path.exists(home.status(experiment)) or any(header.experiment == experiment for header in headers(home)):
         return True
-    return store_at_hand(store, direct=direct) and _is_stored(store, project, experiment)
-
-
-def store_at_hand(store: str, *, direct: bool) -> bool:
-    """Whether a beginning may look at the store: it lies on this machine, or the process stores there by itself anyway."""
-    return direct or ("://" not in store and os.path.isdir(store))
+    local = "://" not in store
+    return (direct or (local and os.path.isdir(store))) and _is_stored(store, project, experiment)
 
 
 def _is_stored(store: str, project: str, experiment: str) -> bool:

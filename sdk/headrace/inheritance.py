@@ -7,17 +7,20 @@ with '|' between them. `create_experiment` sets it for the children of a process
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Final, NamedTuple
 
 from headrace_proto.ids import is_id
+from headrace_proto.record import Record
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Final
+
     from headrace.live.handle import Origin
 
 VARIABLE: Final = "HEADRACE_EXPERIMENT"
 
 
-class Inherited(NamedTuple):
+class Inherited(Record):
     """What HEADRACE_EXPERIMENT says."""
 
     experiment: str

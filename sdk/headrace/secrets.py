@@ -27,13 +27,15 @@ from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from headrace_proto.errors import InvalidValue
+from headrace_proto.record import Record
 from headrace_proto.warning import warn
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Any, Final
 
 VARIABLE: Final = "HEADRACE_SECRETS"
 OFF: Final = "off"
@@ -64,7 +66,7 @@ HARMLESS: Final = (
 """Names of other things that end as a secret's does."""
 
 
-class Shape(NamedTuple):
+class Shape(Record):
     """What a secret looks like in a text. Only a text that holds an anchor is searched, so that the rest costs next to nothing."""
 
     anchors: tuple[str, ...]
@@ -146,7 +148,7 @@ SHAPES: Final[dict[str, Shape]] = {
 """By whose they are."""
 
 
-class _List(NamedTuple):
+class _List(Record):
     """The list as HEADRACE_SECRETS and `add` have made it."""
 
     variable: str

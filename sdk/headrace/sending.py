@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any, Final
 
 ABSENT: Final[Any] = object()
 """The second positional value of a call that has only one. Not None: a metric that came out as None must be refused, and not have

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Final
 
 from headrace.project import Project
 from headrace_proto.errors import InvalidName, InvalidValue, MissingExtra
 from headrace_proto.home import Home, store_url
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Final
+
     from headrace_proto.home import Home as HomeType
 
 PROJECT_VARIABLE: Final = "HEADRACE_PROJECT"

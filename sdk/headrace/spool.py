@@ -12,14 +12,16 @@ import fcntl
 import os
 from contextlib import suppress
 from itertools import count
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple
 
 from headrace_proto.home import FILE_MODE, FOLDER_MODE, HIDDEN, Home
 from headrace_proto.limits import COPY_BYTES_MAX, INLINE_BYTES_MAX, MIB
+from headrace_proto.record import Record
 from headrace_proto.spool import COMPANION_SUFFIX, SpoolFacts, write_facts
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from typing import Any, BinaryIO, Final
 
 COPY_VARIABLE: Final = "HEADRACE_COPY_MAX"
 _FICLONE: Final = 0x40049409  # linux/fs.h; the fcntl module does not name it
@@ -32,7 +34,7 @@ class SpoolFull(Exception):
     """The disk, its owner's quota, or the process's descriptors have no room for a payload."""
 
 
-class Kept(NamedTuple):
+class Kept(Record):
     """A payload as its event holds it, and whether nobody else can change it."""
 
     payload: Any

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from math import isfinite
-from typing import TYPE_CHECKING, Any, Final
 
 from headrace_proto import names
 from headrace_proto.errors import InvalidValue
 from headrace_proto.names import PROPERTY_BYTES_MAX
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any, Final
 
 _INTEGER_MAX: Final = (1 << 64) - 1
 _INTEGER_MIN: Final = -(1 << 63)

@@ -5,20 +5,24 @@ from __future__ import annotations
 import os
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias, get_args
 
 from headrace_proto.errors import InvalidValue
 from headrace_proto.home import FILE_MODE
 from headrace_proto.journal import lock
+from headrace_proto.record import Record
 from headrace_proto.spool import is_spool_file
 from headrace_proto.status import SourceStatus, read_status
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Final, Literal, TypeAlias
 
     from headrace_proto.home import Home
 
-Stage: TypeAlias = Literal["journaled", "streamed", "stored"]
+    Stage: TypeAlias = Literal["journaled", "streamed", "stored"]
+
+_STAGES: Final[tuple[Stage, ...]] = ("journaled", "streamed", "stored")
 ID_WAIT_S: Final = 2.0
 """How long `Experiment.id` waits for the collector's answer, once in a process."""
 _POLL_S: Final = 0.01
@@ -26,7 +30,7 @@ _ASK_AGAIN_S: Final = 1.0
 """A request is repeated this often: an agent that restarts forgets what it was asked."""
 
 
-class Receipt(NamedTuple):
+class Receipt(Record):
     """How far what this process has logged has come. Positions count the bytes of its journal."""
 
     journaled: int
@@ -43,9 +47,9 @@ class Receipt(NamedTuple):
 
 def checked_stage(stage: str) -> Stage:
     """`stage`, if there is one of this name."""
-    for known in get_args(Stage):
+    for known in _STAGES:
         if stage == known:
-            return known  # type: ignore[no-any-return]
+            return known
     raise InvalidValue(f"there is no stage {stage!r}: wait for 'journaled', 'streamed' or 'stored'")
 
 

@@ -18,6 +18,9 @@ HEAVY = (
     "dataclasses",
     "pathlib",
     "inspect",
+    "typing",
+    "re",
+    "weakref",
     "tempfile",
     "threading",
     "traceback",
@@ -29,6 +32,7 @@ HEAVY = (
     "pyarrow",
     "pandas",
     "fsspec",
+    "headrace_proto.journal.reader",
     "headrace.direct",
     "headrace.reading",
     "headrace.service",
@@ -61,7 +65,7 @@ def test_importing_headrace_loads_nothing_heavy() -> None:
 
 
 def test_logging_scalars_loads_nothing_heavy() -> None:
-    """Up to the first metric and the end; what hooks need (threads, tracebacks) comes with the first experiment."""
+    """Up to the first metric and the end; what hooks need (threads, tracebacks and their `re`) comes with the first experiment."""
     code = (
         "import headrace as hr\n"
         "exp = hr.init('a/b').create_experiment(upload_source_files=[], git_info=False)\n"
@@ -71,7 +75,7 @@ def test_logging_scalars_loads_nothing_heavy() -> None:
         "print(end='')\n"
         "exp.stop()"
     )
-    assert loaded(code) == ["threading", "traceback"]
+    assert loaded(code) == ["re", "threading", "traceback"]
 
 
 def test_a_trainer_has_no_thread_of_ours(run_script: Run) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import stat
 from contextlib import suppress
-from typing import Final
 
 from headrace_proto.errors import Corrupt
 from headrace_proto.events import CHECK_WIDTH
@@ -28,6 +27,10 @@ from headrace_proto.journal.verify import (
     survivors,
 )
 from headrace_proto.limits import CHECK_BYTES, EVENT_BYTES_MAX, HEADER_BYTES
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
 
 BLOCK_MAX: Final = CHECK_BYTES + EVENT_BYTES_MAX + CHECK_WIDTH
 """A block with its check: events of CHECK_BYTES, the last of which may be one of the largest."""

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import os
-from typing import Protocol
-from weakref import WeakSet
+from _weakrefset import WeakSet  # not weakref: every trainer's import would pay for it
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol
 
-class Forkable(Protocol):
-    """What a writer does for a fork."""
+    class Forkable(Protocol):
+        """What a writer does for a fork."""
 
-    def hold(self, timeout_s: float) -> bool:
-        """Keep every thread out; False if that could not be had in time."""
-        ...
+        def hold(self, timeout_s: float) -> bool:
+            """Keep every thread out; False if that could not be had in time."""
+            ...
 
-    def let_go(self) -> None:
-        """Let threads in again, in the parent."""
-        ...
+        def let_go(self) -> None:
+            """Let threads in again, in the parent."""
+            ...
 
-    def forked(self) -> None:
-        """Begin anew, in the child."""
-        ...
+        def forked(self) -> None:
+            """Begin anew, in the child."""
+            ...
 
 
 _FORK_WAIT_S = 0.5

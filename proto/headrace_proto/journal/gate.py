@@ -11,12 +11,15 @@ import sys
 from _thread import allocate_lock
 from math import inf
 from time import monotonic
-from types import CodeType
-from typing import ClassVar, Final
 
 from headrace_proto.journal import reentry
 from headrace_proto.journal.tape import Tape
 from headrace_proto.journal.turn import Turn, Waiter
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import CodeType
+    from typing import ClassVar, Final
 
 _FORKED_WAIT_S: Final = 0.1
 _KEPT_S: Final = 60.0

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import mmap
 from contextlib import suppress
-from typing import Final
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
 
 _MADV_WIPEONFORK: Final = 18  # linux/mman.h; the mmap module does not name it
 _PAGE: Final = mmap.PAGESIZE

@@ -41,7 +41,6 @@ import os
 import sys
 from binascii import crc32
 from struct import Struct
-from typing import Any, Final, NamedTuple
 
 import msgpack
 
@@ -49,6 +48,11 @@ from headrace_proto.errors import Corrupt, FormatUnknown, HomeUnusable
 from headrace_proto.events import JOURNAL_VERSION
 from headrace_proto.ids import is_id
 from headrace_proto.limits import CHECKS_MAX, HEADER_BYTES
+from headrace_proto.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Final
 
 MAGIC: Final = b"HRJRNL\r\n"
 UNSET: Final = (1 << 64) - 1
@@ -78,7 +82,7 @@ class NeverArrived(Corrupt):
     """A segment's header is such as a machine's crash leaves that came before the header's first sync."""
 
 
-class SourceFacts(NamedTuple):
+class SourceFacts(Record):
     """What its process says of a source."""
 
     role: str = "owner"
@@ -89,7 +93,7 @@ class SourceFacts(NamedTuple):
     hardware: bool = True  # whether the node's hardware is to be sampled for this experiment
 
 
-class Header(NamedTuple):
+class Header(Record):
     """The facts in a segment's header: whose events these are, and enough to tell whether their writer lives."""
 
     source: str
@@ -110,7 +114,7 @@ class Header(NamedTuple):
     hardware: bool
 
 
-class SegmentHead(NamedTuple):
+class SegmentHead(Record):
     """A segment's header page, decoded."""
 
     number: int

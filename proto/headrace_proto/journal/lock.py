@@ -7,9 +7,12 @@ import errno
 import fcntl
 import os
 from struct import Struct
-from typing import Final
 
 from headrace_proto.home import FILE_MODE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
 
 _FLOCK: Final = Struct("hhqqi4x")  # struct flock of 64-bit Linux: type, whence, start, length, pid
 

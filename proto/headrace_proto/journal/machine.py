@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 from functools import lru_cache
-from typing import Final
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
 
 _ENDED: Final = frozenset("ZX")
 """States of proc(5): killed, and only its parent has not asked yet; or gone at this moment."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_right
-from typing import Final
 
 from headrace_proto.errors import Corrupt, FormatUnknown
 from headrace_proto.events import CHECK_WIDTH
@@ -36,6 +35,10 @@ from headrace_proto.journal.verify import (
     whole_events,
 )
 from headrace_proto.limits import BATCH_RAW_MAX, EVENT_BYTES_MAX, SEGMENT_RESERVE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
 
 SETTLE_NS: Final = 1_000_000
 """A committed offset counts this long after it was first seen."""

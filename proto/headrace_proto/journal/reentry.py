@@ -6,10 +6,13 @@ The hot path does not note its owner (that would cost 40 ns a call); the interpr
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from types import CodeType, FrameType
 
 from headrace_proto.journal.turn import Turn, Waiter
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import CodeType, FrameType
 
 
 def is_below(writer: object, codes: frozenset[CodeType], frame: FrameType | None) -> bool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final
-
 from headrace_proto import names
 from headrace_proto.errors import HeadraceError, InvalidValue
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any, Final
 
 _STANDING: Final = (HeadraceError, RecursionError, MemoryError)
 """Errors that say what is wrong, and nothing about an argument."""

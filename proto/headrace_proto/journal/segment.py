@@ -5,7 +5,6 @@ from __future__ import annotations
 import mmap
 import os
 from contextlib import suppress
-from typing import Any, Final, Protocol
 
 from headrace_proto.home import FILE_MODE, HIDDEN
 from headrace_proto.journal.descriptor import Descriptor
@@ -20,6 +19,22 @@ from headrace_proto.journal.layout import (
 )
 from headrace_proto.limits import CHECKS_MAX, HEADER_BYTES, PREFAULT_BYTES
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Final, Protocol
+
+    class Numbers(Protocol):
+        """Some of the header's numbers: a view of the map, or what writes them to the file."""
+
+        def __setitem__(self, nth: int, value: int, /) -> None:
+            """Make the `nth` of them `value`."""
+            ...
+
+        def release(self) -> None:
+            """Let go."""
+            ...
+
+
 _MADV_POPULATE_WRITE: Final = 23  # linux/mman.h, Linux 5.14; the mmap module does not name it
 _left_open: Final[list[mmap.mmap]] = []
 """Maps whose own descriptor is somebody else's by now: collected, they would close it."""
@@ -27,18 +42,6 @@ _left_open: Final[list[mmap.mmap]] = []
 
 class NoRoom(Exception):
     """There is no room for an event."""
-
-
-class Numbers(Protocol):
-    """Some of the header's numbers: a view of the map, or what writes them to the file."""
-
-    def __setitem__(self, nth: int, value: int, /) -> None:
-        """Make the `nth` of them `value`."""
-        ...
-
-    def release(self) -> None:
-        """Let go."""
-        ...
 
 
 class Segment:

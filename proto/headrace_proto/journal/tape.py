@@ -10,10 +10,8 @@ import os
 import sys
 import time
 from binascii import crc32
-from collections.abc import Callable, Iterable
 from contextlib import suppress
 from struct import unpack
-from typing import Any, Final
 
 from headrace_proto import events, filesystem
 from headrace_proto.errors import ExperimentStopped, HomeUnusable
@@ -36,14 +34,19 @@ from headrace_proto.limits import (
 )
 from headrace_proto.warning import warn
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Any, Final, TypeAlias
+
+    FirstEvents: TypeAlias = Callable[[SourceFacts], Iterable[tuple[Any, ...]]]
+
 RETRY_S: Final = 1.0
 """How long after a failed attempt to open a segment the next one may follow: a full disk stays full for a while."""
 
 ZEROS: Final = bytes(SECTOR)
 _DETAIL_IN_RESERVE: Final = 40
 """Characters of a traceback that surely fit SEGMENT_RESERVE, beside a gap report and a check."""
-
-FirstEvents = Callable[[SourceFacts], Iterable[tuple[Any, ...]]]
 
 
 class Tape:

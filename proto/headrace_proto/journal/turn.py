@@ -18,10 +18,13 @@ from __future__ import annotations
 
 from _thread import allocate_lock
 from collections import deque
-from collections.abc import Callable
 from contextlib import suppress
 from time import monotonic
-from typing import Final
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Final
 
 _LOOK_S: Final = 0.005
 """How soon who waits looks again: for a token that was given back in the very moment in which the waiting began."""

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 from binascii import crc32
 from bisect import bisect_right
-from collections.abc import Iterator
-from typing import Final, NamedTuple
 
 import msgpack
 
@@ -27,6 +25,12 @@ from headrace_proto.events import (
     Kind,
 )
 from headrace_proto.journal.layout import POSITION_MAX, SECTOR
+from headrace_proto.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Final
 
 _BEGINNINGS_MAX: Final = 4
 """Places tried as the beginning of one block: an index that lies on purpose cannot make a reader try thousands."""
@@ -42,7 +46,7 @@ _POINT_TAGS: Final = (
 _WIDTHS: Final[dict[int, int]] = {Kind.POINT: POINT_WIDTH, Kind.CHECK: CHECK_WIDTH, Kind.AUTO_POINT: AUTO_POINT_WIDTH}
 
 
-class Damage(NamedTuple):
+class Damage(Record):
     """[first, end) of a journal cannot be believed."""
 
     first: int
@@ -50,7 +54,7 @@ class Damage(NamedTuple):
     reason: str
 
 
-class Survivors(NamedTuple):
+class Survivors(Record):
     """What of a damaged stretch may be believed. Offsets into the stretch."""
 
     blocks: list[tuple[int, int]]  # [begin, end) of covered bytes, ascending, neighbours joined

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from struct import Struct
-from typing import Final
 
 from headrace_proto.errors import ChannelTypeMismatch, InvalidValue
 from headrace_proto.events import (
@@ -16,6 +15,10 @@ from headrace_proto.events import (
     row_prefix,
 )
 from headrace_proto.limits import CHANNELS_MAX, ROW_VALUES_MAX, SCHEMAS_MAX
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
 
 
 class RowLayout:

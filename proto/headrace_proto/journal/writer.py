@@ -20,10 +20,8 @@ whatever has `__float__`, and refuses the rest (-20 ns); validation lives in the
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from math import isfinite
 from struct import unpack_from
-from typing import Any
 
 from headrace_proto import names
 from headrace_proto.errors import HomeUnusable, InvalidValue
@@ -40,16 +38,22 @@ from headrace_proto.events import (
     Role,
     pack,
 )
-from headrace_proto.home import Home
 from headrace_proto.journal import forks
 from headrace_proto.journal.gate import Gate
 from headrace_proto.journal.layout import SECTOR, SourceFacts, segment_name
 from headrace_proto.journal.refusal import point_refusal, row_refusal
 from headrace_proto.journal.segment import NoRoom, sync_file, sync_names
-from headrace_proto.journal.tape import FirstEvents
 from headrace_proto.journal.vocabulary import RowLayout, Vocabulary
 from headrace_proto.limits import EVENT_BYTES_MAX, TRACEBACK_BYTES_MAX
 from headrace_proto.warning import warn
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from headrace_proto.home import Home
+    from headrace_proto.journal.tape import FirstEvents
 
 _pack_point = POINT.pack_into
 _pack_auto_point = AUTO_POINT.pack_into
@@ -483,17 +487,6 @@ class JournalWriter(Gate):
 
 
 JournalWriter._passing = frozenset(  # noqa: SLF001
-    method.__code__
-    for method in (
-        JournalWriter.point,
-        JournalWriter._auto_point,  # noqa: SLF001
-        JournalWriter.row,
-        JournalWriter.here,
-        JournalWriter.lose,
-        JournalWriter.latest,
-        JournalWriter.event,
-        JournalWriter.channel_event,
-        JournalWriter.sync,
-        JournalWriter.close,
-    )
+    getattr(JournalWriter, method).__code__
+    for method in ["point", "_auto_point", "row", "here", "lose", "latest", "event", "channel_event", "sync", "close"]
 )

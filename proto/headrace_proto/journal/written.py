@@ -16,12 +16,15 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from struct import Struct
-from typing import Final
 
 from headrace_proto.journal.descriptor import Descriptor
 from headrace_proto.journal.layout import BASE_AT, CHECKS_AT, CLOSED_AT, COMMITTED_AT, Header, segment_name
 from headrace_proto.journal.segment import NoRoom, Segment
 from headrace_proto.limits import HEADER_BYTES
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
 
 _WORD: Final = Struct("<Q")
 _OFFSET: Final = Struct("<I")

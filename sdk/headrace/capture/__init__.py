@@ -4,7 +4,11 @@ Each part is a plain function or class over the standard library, imports what i
 raises into the program that it watches.
 """
 
-from typing import Final
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
 
 CAPTURE_VARIABLE: Final = "HEADRACE_CAPTURE"
 """`fd`, set by `headrace run --capture fd`: the output is kept already, and a program is not to keep it a second time."""

@@ -9,9 +9,12 @@ the last that is ever heard: it is kept at once, under the same bound, and what 
 from __future__ import annotations
 
 import re
-from typing import Final
 
 from headrace_proto.limits import INLINE_BYTES_MAX
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
 
 PROGRESS_INTERVAL_S: Final = 1.0
 _CHARACTERS_SAFE: Final = INLINE_BYTES_MAX // 4  # UTF-8 needs at most four bytes for each

@@ -13,13 +13,14 @@ import os
 import sys
 from _thread import get_ident
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final
 
 from headrace.capture.lines import LineCutter
 from headrace.secrets import KeyLines
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from typing import Any, Final
 
 _REENTRANT_MAX: Final = 100
 """Texts that one write may cause in turn. A sink whose every line makes it print would otherwise never come to an end."""

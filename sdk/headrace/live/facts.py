@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from headrace.definition import appended_tags
 from headrace.live.handle import Handle, reported
 from headrace.values import named, parameters, property_text
@@ -11,8 +9,10 @@ from headrace_proto import names
 from headrace_proto.errors import InvalidValue
 from headrace_proto.events import Kind
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from typing import Any
 
 
 class Facts(Handle):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from time import time_ns
-from typing import TYPE_CHECKING, Any
 
 from headrace.given import (
     DEFAULT_MODE,
@@ -24,8 +23,10 @@ from headrace_proto.errors import StaleRead
 from headrace_proto.events import Kind
 from headrace_proto.warning import warn
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from typing import Any
 
     from headrace.spool import Kept
 

@@ -4,28 +4,30 @@ from __future__ import annotations
 
 from functools import wraps
 from time import time_ns
-from typing import TYPE_CHECKING, Any, Concatenate, Final, NamedTuple, ParamSpec, TypeVar
 
 from headrace.live.stamps import stamp_ns
 from headrace.spool import Spool
 from headrace_proto.errors import ExperimentStopped
 from headrace_proto.events import ChannelType, Kind
-from headrace_proto.home import Home
 from headrace_proto.journal import JournalWriter, SourceFacts
+from headrace_proto.record import Record
 from headrace_proto.warning import warn
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
     from headrace.live.known import Known
     from headrace.reading import StoredExperiment
+    from headrace_proto.home import Home
     from headrace_proto.journal.tape import FirstEvents
 
-_P = ParamSpec("_P")
-_H = TypeVar("_H", bound="Handle")
+    _P = ParamSpec("_P")
+    _H = TypeVar("_H", bound="Handle")
 
 
-class Origin(NamedTuple):
+class Origin(Record):
     """Where a handle's events go, and whose they are."""
 
     home: Home

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, Final
 
 import msgpack
 
 from headrace_proto.errors import HeadraceError
 from headrace_proto.events import Kind
-from headrace_proto.journal import JournalReader
 from headrace_proto.limits import INLINE_BYTES_MAX
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from typing import Any, Final
 
     from headrace_proto.home import Home
+    from headrace_proto.journal import JournalReader
 
 TEXT_CHARACTERS_KEPT: Final = 255
 """Of a text channel's last value, as a leaderboard shows them."""
@@ -52,6 +53,8 @@ class Known:
 
 def known_from_journal(home: Home, source: str) -> Known:
     """What the journal of `source`, an experiment's owner on this node, begins with; nothing when it cannot be read."""
+    from headrace_proto.journal import JournalReader
+
     try:
         reader = JournalReader(home.journal(source))
     except (OSError, HeadraceError):

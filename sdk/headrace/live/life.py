@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from headrace import ends, waiting
 from headrace.live.handle import Handle
@@ -15,8 +14,10 @@ from headrace_proto.events import Outcome
 from headrace_proto.limits import TRACEBACK_BYTES_MAX
 from headrace_proto.warning import warn
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
+    from typing import Any, NoReturn, Self
 
     from headrace.direct import Direct
     from headrace.waiting import Stage
@@ -66,9 +67,9 @@ class Life(Handle):
         return waiting.wait_for_id(home, self.internal_id, timeout_s, lambda: insist or waiting.agent_serves(home))
 
     @property
-    def ended(self) -> bool:
-        """Whether this process has ended it, by `stop()`, `abort()` or the end of a `with` block."""
-        return self._ended is not None
+    def state(self) -> str:
+        """`running`, or how this process ended the experiment: `succeeded`, `failed` or `aborted`."""
+        return self._ended.outcome if self._ended else "running"
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({_short_ids.get(self.internal_id, self.internal_id)})"

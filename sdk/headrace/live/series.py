@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from time import time_ns
-from typing import TYPE_CHECKING, Any, Final, SupportsFloat, SupportsIndex, TypeAlias, overload
 
 from headrace.live.handle import Handle, reported
 from headrace.live.known import TEXT_CHARACTERS_KEPT
@@ -17,15 +16,17 @@ from headrace_proto.events import ChannelType, Kind
 from headrace_proto.limits import CHANNELS_MAX, IMAGE_BYTES_MAX, MIB
 from headrace_proto.warning import warn
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from typing import Any, Final, SupportsFloat, SupportsIndex, TypeAlias, overload
 
     from headrace.live.handle import Origin
     from headrace.live.known import Known
     from headrace_proto.journal.tape import FirstEvents
 
-Number: TypeAlias = SupportsFloat | SupportsIndex
-"""What a metric's value or step may be: int, float, bool, a NumPy number, a tensor of one element."""
+    Number: TypeAlias = SupportsFloat | SupportsIndex
+    """What a metric's value or step may be: int, float, bool, a NumPy number, a tensor of one element."""
 
 
 class Series(Sending, Handle):
@@ -48,16 +49,18 @@ class Series(Sending, Handle):
     def _end_watch(self) -> None:
         self._point_at = self._point
 
-    @overload
-    def log_metric(
-        self, log_name: str, value: Number, /, *, step: Number | None = None, timestamp: float | None = None
-    ) -> None: ...
+    if TYPE_CHECKING:
 
-    @overload
-    def log_metric(self, log_name: str, x: Number, *, timestamp: float | None = None) -> None: ...
+        @overload
+        def log_metric(
+            self, log_name: str, value: Number, /, *, step: Number | None = None, timestamp: float | None = None
+        ) -> None: ...
 
-    @overload
-    def log_metric(self, log_name: str, x: Number | None, y: Number, timestamp: float | None = None) -> None: ...
+        @overload
+        def log_metric(self, log_name: str, x: Number, *, timestamp: float | None = None) -> None: ...
+
+        @overload
+        def log_metric(self, log_name: str, x: Number | None, y: Number, timestamp: float | None = None) -> None: ...
 
     def log_metric(
         self, log_name: str, x: Any, y: Any = ABSENT, timestamp: float | None = None, step: Any = None
@@ -110,16 +113,18 @@ class Series(Sending, Handle):
             else:
                 self._refuse(InvalidValue(f"log_metrics takes a mapping of names to numbers, not {values!r:.80}"))
 
-    @overload
-    def log_text(
-        self, log_name: str, value: str, /, *, step: Number | None = None, timestamp: float | None = None
-    ) -> None: ...
+    if TYPE_CHECKING:
 
-    @overload
-    def log_text(self, log_name: str, x: str, *, timestamp: float | None = None) -> None: ...
+        @overload
+        def log_text(
+            self, log_name: str, value: str, /, *, step: Number | None = None, timestamp: float | None = None
+        ) -> None: ...
 
-    @overload
-    def log_text(self, log_name: str, x: Number | None, y: str, timestamp: float | None = None) -> None: ...
+        @overload
+        def log_text(self, log_name: str, x: str, *, timestamp: float | None = None) -> None: ...
+
+        @overload
+        def log_text(self, log_name: str, x: Number | None, y: str, timestamp: float | None = None) -> None: ...
 
     def log_text(
         self, log_name: str, x: Any, y: Any = ABSENT, timestamp: float | None = None, *, step: Any = None
@@ -135,29 +140,31 @@ class Series(Sending, Handle):
         self._log_payload(Kind.TEXT, ChannelType.TEXT, names.channel_name(name), at, time, text)
         self._known.others[name] = text[:TEXT_CHARACTERS_KEPT]
 
-    @overload
-    def log_image(
-        self,
-        log_name: str,
-        image: Any,
-        /,
-        *,
-        image_name: str | None = None,
-        description: str | None = None,
-        timestamp: float | None = None,
-        step: Number | None = None,
-    ) -> None: ...
+    if TYPE_CHECKING:
 
-    @overload
-    def log_image(
-        self,
-        log_name: str,
-        x: Number | None,
-        y: Any,
-        image_name: str | None = None,
-        description: str | None = None,
-        timestamp: float | None = None,
-    ) -> None: ...
+        @overload
+        def log_image(
+            self,
+            log_name: str,
+            image: Any,
+            /,
+            *,
+            image_name: str | None = None,
+            description: str | None = None,
+            timestamp: float | None = None,
+            step: Number | None = None,
+        ) -> None: ...
+
+        @overload
+        def log_image(
+            self,
+            log_name: str,
+            x: Number | None,
+            y: Any,
+            image_name: str | None = None,
+            description: str | None = None,
+            timestamp: float | None = None,
+        ) -> None: ...
 
     def log_image(
         self,
