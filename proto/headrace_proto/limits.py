@@ -40,6 +40,9 @@ experiments are stored at once. What is beyond becomes a further commit, so that
 IMAGE_BYTES_MAX: Final = 15 * MIB
 """Of one image's file, Neptune's limit: whoever draws larger ones means an artifact."""
 
+SOURCES_BYTES_TOLD: Final = 100 * MIB
+"""Of a run's source files, Neptune's limit: who keeps more is told, and again after each such amount, as all of it is copied."""
+
 # -- Journal ------------------------------------------------------------------------------------------------------------
 
 HEADER_BYTES: Final = 8 * KIB

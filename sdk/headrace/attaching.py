@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import copyreg
+from contextlib import suppress
 
-from headrace.experiment import Experiment, running
+from headrace.experiment import Experiment, alive, running
 from headrace.identity import attaching_facts, header_of, headers
 from headrace.inheritance import VARIABLE, inherited
 from headrace.live.handle import Origin
 from headrace.live.known import Known, known_from_journal
-from headrace_proto.errors import ExperimentNotFound
+from headrace_proto.errors import ExperimentNotFound, MissingExtra
 from headrace_proto.events import Role
 from headrace_proto.home import Home, store_url
-from headrace_proto.ids import is_id
+from headrace_proto.ids import derived_id, is_id
 from headrace_proto.names import project_name
+from headrace_proto.status import read_status
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,8 +30,9 @@ def attach(
     """Join an experiment, as one more of its processes.
 
     Args:
-        internal_id: The experiment; by default the one that HEADRACE_EXPERIMENT names, as `create_experiment` sets it for child
-            processes. One that this node's home does not know is joined through `Project.attach`.
+        internal_id: The experiment, by its internal id, short id (`DIG-7`) or key; by default the one that HEADRACE_EXPERIMENT
+            names, as `create_experiment` sets it for child processes. One that this node's home does not know is joined through
+            `Project.attach`.
         owner: Take it over: its state is *running* again, and from now on this process decides it.
         rank: This process's number in a distributed run; its failure is then the experiment's.
         label: A name by which readers tell this process's points from others'.
@@ -54,13 +57,15 @@ def attach(
         raise ExperimentNotFound(
             f"no experiment to attach to: give its internal_id, or set {VARIABLE} as create_experiment does"
         )
-    here = running(internal_id)
+    here = next(
+        (one for one in alive() if _is_called(one.origin.home, one.project, one.internal_id, internal_id)), None
+    )
     if here is not None:
         origin = here.origin
         return attach_to(
             origin.home,
             origin.project,
-            internal_id,
+            here.internal_id,
             owner=owner,
             rank=rank,
             label=label,
@@ -69,12 +74,12 @@ def attach(
             on_error=origin.on_error,
         )
     home = Home()
-    header = next((header for header in headers(home) if header.experiment == internal_id), None)
+    header = _known_here(home, internal_id)
     if header is None:
         raise ExperimentNotFound(
             f"{home!r} knows no experiment {internal_id!r:.80}: attach through its project, init('workspace/name').attach(...)"
         )
-    return attach_to(home, header.project, internal_id, None, owner=owner, rank=rank, label=label)
+    return attach_to(home, header.project, header.experiment, None, owner=owner, rank=rank, label=label)
 
 
 def attach_to(
@@ -92,9 +97,7 @@ def attach_to(
 ) -> Experiment:
     """Join the experiment of `project`; what `source`, its owner, has said of it is known from the beginning."""
     if not is_id(str(experiment)):
-        raise ExperimentNotFound(
-            f"{experiment!r:.80} is no internal id: it has 32 hexadecimal digits, `Experiment.internal_id`"
-        )
+        experiment = _internal_id(home, project, experiment, store_url(store, home))
     here = running(experiment)
     if here is not None and not owner and rank is None and label is None:
         return here
@@ -103,6 +106,38 @@ def attach_to(
     known = known_from_journal(home, header.source) if header else Known()
     origin = Origin(home, project_name(project), experiment, facts, store_url(store, home), direct, on_error)
     return Experiment(origin, known)
+
+
+def _known_here(home: Home, wanted: str, project: str | None = None) -> Header | None:
+    """A journal of this home that is of the experiment with this id or key."""
+    found = (header for header in headers(home) if project in (None, header.project))
+    return next((header for header in found if _is_called(home, header.project, header.experiment, wanted)), None)
+
+
+def _is_called(home: Home, project: str, experiment: str, wanted: Any) -> bool:
+    """Whether this is the experiment's internal id, the short one that the agent was told, or its key."""
+    if is_id(str(wanted)) or not isinstance(wanted, str) or not wanted:
+        return bool(experiment == wanted)
+    status = read_status(home.status(experiment))
+    return (status is not None and wanted == status.short_id) or experiment == derived_id(project, wanted)
+
+
+def _internal_id(home: Home, project: str, wanted: Any, store: str) -> str:
+    """The experiment of `project` with this short id or key, as this home knows it, or the store."""
+    here = _known_here(home, wanted, project_name(project))
+    if here is not None:
+        return here.experiment
+    if isinstance(wanted, str) and wanted:
+        with suppress(
+            ExperimentNotFound, MissingExtra, OSError
+        ):  # no part for reading, or a store that does not answer
+            from headrace.reading import StoredProject
+
+            return StoredProject(store, project).get_experiment(wanted).internal_id
+    raise ExperimentNotFound(
+        f"{wanted!r:.80} is no internal id (32 hexadecimal digits, `Experiment.internal_id`), and neither this home nor the store "
+        f"knows an experiment of {project} with that short id or key"
+    )
 
 
 def _owner(home: Home, experiment: str) -> Header | None:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 
 from headrace import ends
+from headrace.identity import store_at_hand
 from headrace.live.facts import Facts
 from headrace.live.files import Files
 from headrace.live.life import Life
 from headrace.live.reads import Reads
 from headrace.live.series import Series
-from headrace_proto.errors import InvalidValue
+from headrace_proto.errors import HeadraceError, InvalidValue
 from headrace_proto.events import Kind, Outcome, Role
 from headrace_proto.names import artifact_path
 from headrace_proto.record import Record
+from headrace_proto.warning import warn
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -126,15 +128,34 @@ class Experiment(Series, Facts, Files, Reads, Life):
 
     # -- What is known of the code -----------------------------------------------------------------------------------------
 
-    def note_sources(self, patterns: str | Iterable[str] | None) -> None:
-        """Keep the run's source files, and which script it is."""
-        from headrace.sources import entry_point, source_files
+    def note_sources(self, patterns: str | Iterable[str] | None, notebook_path: str | None = None) -> None:
+        """Keep the run's source files, and which script it is; without one, the notebook that it is run from."""
+        from headrace.sources import Keeping, entry_point, source_files
 
         script = entry_point()
         if script:
             self._event(Kind.FACTS, {"entrypoint": os.path.basename(script)})
-        for file in source_files(patterns, self.origin.home.named):
+        files = source_files(patterns, self.origin.home.named, notebook_path)
+        keeping = Keeping(files)
+        for file in files:
             self._keep_path(file.path, artifact_path(file.name), "source")
+            keeping.kept(file)
+
+    def note_notebook(self, notebook_id: str, path: str) -> None:
+        """Make a checkpoint of the notebook's file as it is now, and keep its id. Only in a store that asks for no network.
+
+        Where there can be none it says why: an experiment does not fail for that.
+        """
+        if not store_at_hand(self.origin.store, direct=self.origin.direct):
+            return
+        try:
+            from headrace import notebook
+
+            kept = notebook.get(self.origin.store, self.project, notebook_id).add_checkpoint(path)
+        except (HeadraceError, OSError) as error:
+            warn(f"no checkpoint of the notebook {path!r} was made: {error}")
+            return
+        self._event(Kind.FACTS, {"checkpoint_id": kept.id})
 
     def note_git(self, given: GitInfo | bool | None) -> None:
         """Keep what is known of the repository: what is `given`, else, unless that is False, what lies above the script."""

@@ -144,8 +144,12 @@ def check_resume(resume: Resume, home: Home, project: str, identity: Identity, s
 def _exists(home: Home, project: str, experiment: str, store: str, *, direct: bool) -> bool:
     if os.path.exists(home.status(experiment)) or any(header.experiment == experiment for header in headers(home)):
         return True
-    local = "://" not in store
-    return (direct or (local and os.path.isdir(store))) and _is_stored(store, project, experiment)
+    return store_at_hand(store, direct=direct) and _is_stored(store, project, experiment)
+
+
+def store_at_hand(store: str, *, direct: bool) -> bool:
+    """Whether a beginning may look at the store: it lies on this machine, or the process stores there by itself anyway."""
+    return direct or ("://" not in store and os.path.isdir(store))
 
 
 def _is_stored(store: str, project: str, experiment: str) -> bool:

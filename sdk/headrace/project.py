@@ -110,7 +110,8 @@ class Project:
             params: Numbers, texts, lists and mappings by name; fixed from now on. Secrets are masked (`headrace.secrets`).
             properties: Texts by name; they may change.
             tags: Words of letters, digits and '-'.
-            upload_source_files: Names and patterns of source files to keep; by default the script that runs, none for `[]`.
+            upload_source_files: Names and patterns of source files to keep; by default the script (or notebook) that runs, none for
+                `[]`. More than 100 MB are warned about.
             abort_callback: Called without arguments, in a thread of its own, when somebody runs `headrace abort` on the experiment;
                 then no signal is sent, and the process ends when it does. Without it the agent sends SIGTERM to the process and its
                 children, and SIGKILL to what is left after a while. Either way an end that was asked for is *aborted*.
@@ -124,7 +125,8 @@ class Project:
                 is *failed* without one, as soon as the agent sees that its process is gone.
             git_info: What to say of the repository; by default what is found above the script, nothing for False.
             hostname: This machine's name, if another one is to be shown.
-            notebook_id: The notebook that this experiment is run from; see `create_notebook`.
+            notebook_id: The notebook that this experiment is run from; see `create_notebook`. In a store on this machine (or any,
+                with `direct=True`) a checkpoint of its file is made; where that fails, a warning says so.
             notebook_path: Where that notebook lies.
             key: The same key in a project is the same experiment, from any rank or restart. "auto" takes the launcher's: torchrun's
                 run id, or Slurm's job and step; without a launcher the experiment is a new one.
@@ -172,8 +174,10 @@ class Project:
             experiment.watch_for_abort(callback)
         if owns:
             try:
-                experiment.note_sources(upload_source_files)
+                experiment.note_sources(upload_source_files, notebook_path)
                 experiment.note_git(git_info)
+                if notebook_id and notebook_path:
+                    experiment.note_notebook(notebook_id, notebook_path)
             except BaseException as error:
                 experiment.stop(f"not begun: {error}")
                 raise
@@ -182,7 +186,10 @@ class Project:
     def attach(
         self, internal_id: str, *, owner: bool = False, rank: int | None = None, label: str | None = None
     ) -> Experiment:
-        """Join an experiment of this project; see `headrace.attach`."""
+        """Join an experiment of this project, by its internal id, short id or key; see `headrace.attach`.
+
+        One that this node has never seen is joined by its internal id without asking anybody; else the store is asked.
+        """
         return attaching.attach_to(
             self.home,
             self.name,
@@ -245,7 +252,7 @@ class Project:
         return self.stored().get_leaderboard(id, state, owner, tag, min_running_time)
 
     def get_experiment(self, id: str) -> StoredExperiment:  # noqa: A002
-        """The stored experiment with this id, or the beginning of its internal id. Raises `ExperimentNotFound`."""
+        """The stored experiment with this id, or key, or the beginning of its internal id. Raises `ExperimentNotFound`."""
         return self.stored().get_experiment(id)
 
     # -- Notebooks -------------------------------------------------------------------------------------------------------

@@ -1,8 +1,8 @@
 """Which files are the source code of a run, by the rules of Neptune's `upload_source_files`.
 
-None means the script that runs, under its own name. Otherwise names and patterns (`**` looks into folders, a folder means all
-that is in it); what they match is kept relative to its common folder, or, when that lies below the current folder, relative
-to the current folder.
+None means the script that runs, under its own name; in a notebook whose path is known, the notebook. Otherwise names and
+patterns (`**` looks into folders, a folder means all that is in it); what they match is kept relative to its common folder, or,
+when that lies below the current folder, relative to the current folder.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ import sys
 
 from headrace.capture.notebook import in_notebook
 from headrace_proto.errors import ArtifactNotFound, InvalidValue
+from headrace_proto.limits import MIB, SOURCES_BYTES_TOLD
 from headrace_proto.record import Record
+from headrace_proto.warning import warn
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from typing import Any, TypeAlias
+    from collections.abc import Iterable, Sequence
+    from typing import Any, Final, TypeAlias
 
     Patterns: TypeAlias = str | os.PathLike[str] | Iterable[str | os.PathLike[str]] | None
 
@@ -35,13 +37,15 @@ def entry_point() -> str | None:
     return path if path and os.path.isfile(path) and not in_notebook() else None
 
 
-def source_files(patterns: Patterns, home: str) -> list[SourceFile]:
+def source_files(patterns: Patterns, home: str, notebook: str | None = None) -> list[SourceFile]:
     """The files that `patterns` mean, sorted by name. Nothing of the folder `home` is ever among them.
+
+    `notebook` is where the notebook lies that the process runs, if it is one that says so.
 
     Raises `ArtifactNotFound` for a name, not a pattern, of a file that does not exist, `InvalidValue` for what is neither.
     """
     if patterns is None:
-        script = entry_point()
+        script = entry_point() or (notebook if notebook and os.path.isfile(notebook) else None)
         return [SourceFile(script, os.path.basename(script))] if script else []
     wanted = _wanted(patterns)
     paths = sorted({os.path.abspath(path) for pattern in wanted for path in _matches(pattern)})
@@ -82,3 +86,31 @@ def _common_folder(paths: list[str]) -> str:
         return here
     common = os.path.commonpath([os.path.dirname(path) for path in paths])
     return here if common == here or common.startswith(here + os.sep) else common
+
+
+class Keeping:
+    """Source files on their way into the spool. More than SOURCES_BYTES_TOLD are told of: a pattern may have caught a data set."""
+
+    def __init__(self, files: Sequence[SourceFile]) -> None:
+        self._sizes: Final = {file.path: _size(file.path) for file in files}
+        self._total: Final = sum(self._sizes.values())
+        self._kept = self._told = 0
+        if self._total > SOURCES_BYTES_TOLD:
+            warn(
+                f"upload_source_files means {len(files)} files of {self._total / MIB:,.0f} MB, all of which are kept: if that is "
+                "not wanted, name fewer, or [] for none"
+            )
+
+    def kept(self, file: SourceFile) -> None:
+        """A file is held."""
+        self._kept += self._sizes[file.path]
+        if SOURCES_BYTES_TOLD <= self._kept - self._told < self._total - self._told:
+            self._told = self._kept
+            warn(f"{self._kept / MIB:,.0f} of {self._total / MIB:,.0f} MB of source files are kept")
+
+
+def _size(path: str) -> int:
+    try:
+        return os.path.getsize(path)
+    except OSError:  # gone since it was listed: to keep it says so
+        return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -94,6 +95,21 @@ def test_looking_imports_no_server() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code, "memory://"], capture_output=True, text=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_command_starts_without_what_it_has_no_use_for() -> None:
+    """No look at what else is installed, no threads for matrices; and what it starts knows nothing of that."""
+    program = (
+        "import gc, importlib.metadata, os, sys; from pathlib import Path; from headrace.command.main import invoke; "
+        "given = dict(os.environ); importlib.metadata.distributions = None; "
+        "code = invoke(['ls', '--store', '/dev/shm']); "
+        "threads = [(task / 'comm').read_text() for task in Path('/proc/self/task').iterdir()]; "
+        "mine = threads.count(Path('/proc/self/comm').read_text()); "  # those of Arrow's allocator have a name of their own
+        "print(code, 'numpy' in sys.modules, mine, gc.isenabled(), os.environ == given)"
+    )
+    environment = {**os.environ, "HEADRACE_HOME": "/dev/shm/none"}
+    ran = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert ran.stdout.splitlines()[-1] == "0 True 1 True True"
 
 
 def test_plain_install_is_told_what_the_command_lacks() -> None:

@@ -28,7 +28,11 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> str:
     np.savez(model, weights=np.ones(3))
     for number, rate in enumerate((0.1, 0.01)):
         with _project(folder, PROJECT).create_experiment(
-            name=f"mlp [{number}]", params={"lr": rate}, tags=["baseline", f"n{number}"], properties={"kind": "mlp"}
+            name=f"mlp [{number}]",
+            key=f"night-{number}",
+            params={"lr": rate},
+            tags=["baseline", f"n{number}"],
+            properties={"kind": "mlp"},
         ) as experiment:
             for step in range(50):
                 experiment.log_metric("loss", step, rate / (step + 1))
@@ -126,10 +130,11 @@ def test_show_shows_everything(said: Said, filled: str) -> None:
 
 
 def test_show_finds_any_id_in_any_project(said: Said, filled: str) -> None:
-    """The short id, the internal id and the beginning of that mean the same experiment, wherever it is."""
+    """The short id, the internal id, the beginning of that and the key mean the same experiment, wherever it is."""
     internal = json.loads(said("show", "FAC-1", "--store", filled, "--json"))["internal_id"]
     for wanted in (internal, internal[:12]):
         assert json.loads(said("show", wanted, "--store", filled, "--json"))["id"] == "FAC-1"
+    assert json.loads(said("show", "night-1", "--store", filled, "--json"))["id"] == "DIG-2"
     assert (
         json.loads(said("show", "FAC-1", "--store", filled, "--json", "--project", "vision/faces"))["state"] == "failed"
     )

@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 
 import headrace as hr
-from headrace.errors import ArtifactNotFound, InvalidValue
+from headrace.errors import ArtifactNotFound, InvalidValue, TelemetryWarning
 from headrace.git import GitInfo, Inquiry, find_repository, look, read_repository, without_userinfo
 from headrace.sources import SourceFile, source_files
 from headrace_proto.events import Kind
 from headrace_proto.home import Home
+from headrace_proto.limits import MIB, SOURCES_BYTES_TOLD
 from tests.sdk.conftest import Run
 from tests.sdk.journals import journal_of, journals
 from tests.waiting import wait_until
@@ -268,6 +269,25 @@ def test_named_sources_are_kept_with_the_experiment(tree: Path, create: Create) 
     with create(upload_source_files=["lib/**/*.py"]) as experiment:
         kept = {path: facts["kind"] for path, _, facts in journal_of(experiment).of(Kind.ARTIFACT)}
     assert kept == {"lib/c.py": "source", "lib/deep/d.py": "source"}
+
+
+def test_a_pattern_that_catches_a_data_set_is_told(
+    tree: Path, create: Create, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    """Before the copying, with the number and the size, and again after each such amount; all of it is kept all the same."""
+    assert SOURCES_BYTES_TOLD == 100 * MIB
+    monkeypatch.setattr("headrace.sources.SOURCES_BYTES_TOLD", 2 * MIB)
+    for number in range(5):
+        (tree / f"data-{number}.bin").write_bytes(bytes(MIB))
+    with create(upload_source_files="*.bin") as experiment:
+        kept = [path for path, *_ in journal_of(experiment).of(Kind.ARTIFACT)]
+    assert len(kept) == 5
+    told = [str(one.message) for one in recwarn if isinstance(one.message, TelemetryWarning)]
+    assert told[0].startswith("upload_source_files means 5 files of 5 MB")
+    assert told[1:] == ["2 of 5 MB of source files are kept", "4 of 5 MB of source files are kept"]
+    recwarn.clear()
+    with create(upload_source_files=["data-0.bin", "data-1.bin"]):
+        assert not list(recwarn)
 
 
 def test_a_source_that_is_gone_is_an_error_of_its_kind(

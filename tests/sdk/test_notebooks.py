@@ -75,6 +75,53 @@ def test_checkpoints_keep_the_file(project: hr.Project, tmp_path: Path) -> None:
         notebook.add_checkpoint(tmp_path)
 
 
+def test_beginning_an_experiment_makes_a_checkpoint(
+    project: hr.Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the file as it was then; the experiment keeps its id. The notebook is the source that runs, unless none is wanted."""
+    monkeypatch.setattr("sys.argv", [""])
+    notebook, path = project.create_notebook(), tmp_path / "explore.ipynb"
+    path.write_text("as it was")
+    where: dict[str, Any] = {"notebook_id": notebook.id, "notebook_path": str(path), "git_info": False}
+    with project.create_experiment(**where) as experiment:
+        path.write_text("changed since")
+    [url] = notebook.checkpoint_urls()
+    assert Path(url).read_text() == "as it was"
+    stored = experiment.stored()
+    assert stored.record.facts["checkpoint_id"] in url
+    assert list(stored.source_files) == ["explore.ipynb"]
+    with project.create_experiment(**where, upload_source_files=[]) as bare:
+        pass
+    assert not bare.stored().source_files
+    assert len(notebook.checkpoint_urls()) == 2
+
+
+def test_a_checkpoint_that_cannot_be_made_is_told_and_no_more(
+    project: hr.Project, tmp_path: Path, home: Home, recwarn: pytest.WarningsRecorder
+) -> None:
+    """A notebook that nobody made, a path of another machine. Where the store is elsewhere nobody is asked."""
+    path, unknown = tmp_path / "explore.ipynb", "d1c1b494-0620-4e54-93d5-29f4e848a51a"
+    path.touch()
+    notebook = project.create_notebook()
+    for notebook_id, place, told in (
+        (unknown, str(path), f"no notebook {unknown!r}"),
+        (notebook.id, "elsewhere/explore.ipynb", "no notebook at 'elsewhere/explore.ipynb'"),
+    ):
+        with project.create_experiment(
+            notebook_id=notebook_id, notebook_path=place, upload_source_files=[], git_info=False
+        ) as experiment:
+            pass
+        [warned] = [str(one.message) for one in recwarn.list if "no checkpoint" in str(one.message)]
+        assert told in warned
+        assert "checkpoint_id" not in experiment.stored().record.facts
+        recwarn.clear()
+    far = hr.init("vision/digits", home=home.root, store="s3://nobody-has-this/runs")
+    with far.create_experiment(
+        notebook_id=notebook.id, notebook_path=str(path), upload_source_files=[], git_info=False
+    ):
+        assert not recwarn.list
+
+
 def test_checkpoints_at_once_are_all_kept(project: hr.Project, tmp_path: Path) -> None:
     """Each has a number of its own."""
     notebook = project.create_notebook()

@@ -8,6 +8,7 @@ import os
 import pickle
 import signal
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from headrace import ends, inheritance
 from headrace.errors import ExperimentNotFound
 from headrace_proto.events import Kind, Role
 from headrace_proto.home import Home
+from headrace_proto.status import Status, write_status
 from tests.sdk.conftest import Run
 from tests.sdk.journals import journal_of, journals, of_role
 from tests.waiting import wait_until
@@ -218,6 +220,40 @@ def test_attaching_by_id(create: Create, project: hr.Project, monkeypatch: pytes
     assert (header.role, header.rank) == (Role.RANK, 3)
     ranked.stop()
     assert hr.attach(experiment.internal_id) is experiment
+
+
+def test_attaching_by_short_id_and_by_key(create: Create, project: hr.Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the agent was told them: the same handle in this process, else the same experiment. Ids of other projects are not ours."""
+    experiment = create(name="mlp", key="night-7")
+    told = Status("DIG-7", os.getpid(), time.time(), {})
+    write_status(project.home.status(experiment.internal_id), told)
+    monkeypatch.delenv(inheritance.VARIABLE)
+    monkeypatch.setenv("HEADRACE_HOME", project.home.root)
+    for called in ("DIG-7", "night-7"):
+        assert hr.attach(called) is experiment
+        assert project.attach(called) is experiment
+    experiment.stop()
+    for called in ("DIG-7", "night-7"):
+        for joined in (hr.attach(called), project.attach(called)):
+            assert (joined.internal_id, joined.project, joined.name) == (experiment.internal_id, "vision/digits", "mlp")
+            joined.stop()
+        with pytest.raises(ExperimentNotFound, match=called):
+            hr.init("vision/other", home=project.home.root).attach(called)
+
+
+def test_what_only_the_store_knows_is_attached_by_any_of_its_ids(home: Home, store: str) -> None:
+    """Another node has logged it: the project asks the store."""
+    with hr.init("vision/digits", home=home.root, store=store, direct=True).create_experiment(
+        "mlp", key="night-7", upload_source_files=[], git_info=False
+    ) as logged:
+        pass
+    elsewhere = hr.init("vision/digits", home=f"{home.root}-elsewhere", store=store, direct=True)
+    short = elsewhere.get_experiments()[0].id
+    for called in (short, "night-7", logged.internal_id):
+        with elsewhere.attach(called) as joined:
+            assert joined.internal_id == logged.internal_id
+    with pytest.raises(ExperimentNotFound, match="DIG-99"):
+        elsewhere.attach("DIG-99")
 
 
 def test_attaching_as_owner_takes_the_experiment_over(create: Create, project: hr.Project) -> None:

@@ -18,7 +18,7 @@ import typer
 from headrace.command.asking import NobodyAnswers, asking
 from headrace.command.console import out, print_json, when
 from headrace.command.find import find_experiment, open_for_reading
-from headrace.command.options import HomeOption, JsonOption, ProjectOption, StoreOption
+from headrace.command.options import HomeOption, IdArgument, JsonOption, ProjectOption, StoreOption
 from headrace.command.probes import Access, access
 from headrace.command.running import running
 from headrace.command.settings import UpSettings
@@ -57,7 +57,7 @@ class Heard(NamedTuple):
 
 
 def abort(
-    experiment: Annotated[str, typer.Argument(metavar="ID", help="DIG-7, or the internal id or the beginning of it.")],
+    experiment: IdArgument,
     reason: Annotated[str, typer.Option(help="Why; kept with the experiment.")] = "",
     grace: Annotated[
         float | None, typer.Option(min=0, help="Seconds from SIGTERM to SIGKILL; else as each agent is set (5).")

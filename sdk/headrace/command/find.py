@@ -11,7 +11,6 @@ from headrace.command.stores import absolute_store
 from headrace.reading import StoredProject
 from headrace_proto.errors import ExperimentNotFound, UnknownStore
 from headrace_proto.home import STORE_VARIABLE, Home, store_url
-from headrace_proto.ids import is_id
 from headrace_proto.store.backend import Store, open_store
 from headrace_proto.store.catalog import CatalogRow
 from headrace_proto.store.claims import projects
@@ -36,7 +35,7 @@ def open_for_reading(store: str | None, home: Home) -> Store:
 
 
 def find_experiment(store: Store, wanted: str, project: str | None) -> StoredExperiment:
-    """The experiment with this id (`DIG-7`, the internal id or the beginning of it), in one project or in any.
+    """The experiment with this id (`DIG-7`, the internal id or the beginning of it) or key, in one project or in any.
 
     Raises `ExperimentNotFound` when there is none, or more than one.
     """
@@ -44,21 +43,20 @@ def find_experiment(store: Store, wanted: str, project: str | None) -> StoredExp
         return StoredProject(store, project).get_experiment(wanted)
     from headrace.reading import StoredExperiment
 
-    there = projects(store)
-    found = [(name, row) for name in there for row in StoredProject(store, name).fitting(wanted)]
-    exact = [(name, row) for name, row in found if wanted in (row.id, row.experiment)]
+    there = [StoredProject(store, name) for name in projects(store)]
+    found = [(one, row) for one in there for row in one.fitting(wanted)]
+    exact = [(one, row) for one, row in found if wanted == row.id or row.experiment in one.ids_of(wanted)]
     if len(exact or found) == 1:
-        name, row = (exact or found)[0]
-        return StoredExperiment(store, name, row.experiment, row=row)
-    if not found and is_id(wanted):  # committed, and not in a catalog yet
-        for name in there:
-            with suppress(ExperimentNotFound):
-                return StoredExperiment(store, name, wanted)
+        one, row = (exact or found)[0]
+        return StoredExperiment(store, one.name, row.experiment, row=row)
+    for one in there if not found else ():
+        with suppress(ExperimentNotFound):  # committed, and not in a catalog yet
+            return one.get_experiment(wanted)
     raise ExperimentNotFound(_no_single(store, wanted, found))
 
 
-def _no_single(store: Store, wanted: str, found: list[tuple[str, CatalogRow]]) -> str:
+def _no_single(store: Store, wanted: str, found: list[tuple[StoredProject, CatalogRow]]) -> str:
     if not found:
         return f"no experiment {wanted!r} in the store {store.url!r}: `headrace ls PROJECT` lists what there is"
-    shown = ", ".join(f"{row.id} of {name} ({row.experiment[: len(wanted) + 4]}...)" for name, row in found[:_SHOWN])
+    shown = ", ".join(f"{row.id} of {one.name} ({row.experiment[: len(wanted) + 4]}...)" for one, row in found[:_SHOWN])
     return f"{wanted!r} fits {len(found)} experiments: {shown}; give more of the id, or --project"

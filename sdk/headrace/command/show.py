@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Final
 
-import typer
 from rich.console import Console
 
 from headrace.command.console import lasted, number, out, plain, print_json, size, table, when
 from headrace.command.find import find_experiment, open_for_reading
-from headrace.command.options import HomeOption, JsonOption, ProjectOption, StoreOption
+from headrace.command.options import HomeOption, IdArgument, JsonOption, ProjectOption, StoreOption
 from headrace.reading import StoredExperiment
 from headrace_proto.events import Role
 from headrace_proto.home import Home
@@ -21,7 +20,7 @@ TEXT_SHOWN: Final = 60
 
 
 def show(
-    experiment: Annotated[str, typer.Argument(metavar="ID", help="DIG-7, or the internal id or the beginning of it.")],
+    experiment: IdArgument,
     project: ProjectOption = None,
     store: StoreOption = None,
     home: HomeOption = None,

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from headrace.command.console import err, out, plain, print_json, size, table, when
 from headrace.command.find import find_experiment, open_for_reading
-from headrace.command.options import HomeOption, JsonOption, ProjectOption, StoreOption
+from headrace.command.options import HomeOption, IdArgument, JsonOption, ProjectOption, StoreOption
 from headrace_proto.home import Home
 from headrace_proto.store.verification import SourceProof, Verification
 from headrace_proto.store.verification import verify as verified
@@ -18,7 +18,7 @@ _SHOWN = {"complete": "[green]complete[/]", "running": "[yellow]running[/]", "in
 
 
 def verify(
-    experiment: Annotated[str, typer.Argument(metavar="ID", help="DIG-7, or the internal id or the beginning of it.")],
+    experiment: IdArgument,
     project: ProjectOption = None,
     store: StoreOption = None,
     home: HomeOption = None,

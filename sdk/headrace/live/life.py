@@ -67,9 +67,9 @@ class Life(Handle):
         return waiting.wait_for_id(home, self.internal_id, timeout_s, lambda: insist or waiting.agent_serves(home))
 
     @property
-    def state(self) -> str:
-        """`running`, or how this process ended the experiment: `succeeded`, `failed` or `aborted`."""
-        return self._ended.outcome if self._ended else "running"
+    def ended(self) -> bool:
+        """Whether this process has ended it, by `stop()`, `abort()` or the end of a `with` block."""
+        return self._ended is not None
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({_short_ids.get(self.internal_id, self.internal_id)})"

@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 
 from headrace import waiting
 from headrace.live.life import Life
-from headrace_proto.errors import ExperimentNotFound, MissingExtra, StaleRead
+from headrace_proto.errors import ExperimentNotFound, HeadraceError, MissingExtra, StaleRead
+from headrace_proto.events import Role
 from headrace_proto.journal import machine
 from headrace_proto.warning import warn
 
@@ -91,6 +92,26 @@ class Reads(Life):
             )
             return
         warn("what others have said is not known here: the store does not have all that this process logged", StaleRead)
+
+    @property
+    def state(self) -> str:
+        """`running`, `succeeded`, `failed` or `aborted`, as all its processes and the agents have said: the store's word.
+
+        Looks at the store each time; once this process has ended it, after a wait as of every read. Where the store does not know
+        yet that this process began (or has ended) it, or cannot be read, the answer is this process's own: `running`, or how it
+        ended.
+        """
+        own: str = self._ended.outcome if self._ended else "running"
+        try:
+            if self.ended:
+                self._catch_up()
+            document = self._stored_now().record
+        except (HeadraceError, OSError):  # nothing stored, no part for reading, or a store that does not answer
+            return own
+        here = document.sources.get(self.source)
+        decides = self.origin.facts.role in (Role.OWNER, Role.RANK)
+        heard = not decides or (here is not None and (here.state != "open" or not self.ended))
+        return document.state if heard else own
 
     # -- Facts and series ------------------------------------------------------------------------------------------------
 

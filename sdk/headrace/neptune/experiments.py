@@ -111,7 +111,7 @@ class Experiment:
         source = self._source
         if source is None:
             return True
-        over = source.state != "running"
+        over = source.ended
         with suppress(ExperimentNotFound, MissingExtra):
             source.stored()
         return over and source.wait("stored", 0).reached

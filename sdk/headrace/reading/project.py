@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -12,7 +13,7 @@ from headrace.reading.leaderboard import Leaderboard
 from headrace.reading.silence import silent
 from headrace_proto import names
 from headrace_proto.errors import ExperimentNotFound, InvalidValue, ProjectNotFound
-from headrace_proto.ids import is_id, project_id
+from headrace_proto.ids import derived_id, is_id, project_id
 from headrace_proto.store import claims
 from headrace_proto.store.backend import open_store
 from headrace_proto.store.catalog import Catalog, Rows, in_order
@@ -138,7 +139,7 @@ class StoredProject:
         return self._all[1]
 
     def get_experiment(self, id: str) -> StoredExperiment:  # noqa: A002
-        """The experiment with this id: `DIG-7`, its internal id, or the beginning of that if no other begins so.
+        """The experiment with this id: `DIG-7`, its internal id, its `key`, or the beginning of an internal id that no other has.
 
         Raises `ExperimentNotFound` when there is none, or more than one.
         """
@@ -149,16 +150,23 @@ class StoredProject:
         found = self.fitting(id)
         if len(found) == 1:
             return StoredExperiment(self.store, self.name, found[0].experiment, row=found[0])
-        if not found and is_id(id):  # committed, and not in the catalog yet
-            return StoredExperiment(self.store, self.name, id)
+        for meant in self.ids_of(id) if not found else ():
+            with suppress(ExperimentNotFound):  # committed, and not in the catalog yet
+                return StoredExperiment(self.store, self.name, meant)
         raise ExperimentNotFound(self._no_single(id, found))
 
+    def ids_of(self, wanted: str) -> list[str]:
+        """The internal ids that `wanted` may be of, without a look at the store: itself, or of the experiment with that `key`."""
+        return [wanted] if is_id(wanted) else [derived_id(self.name, wanted)]
+
     def fitting(self, wanted: str) -> list[CatalogRow]:
-        """The rows of experiments that `wanted` may mean: with this id, short or internal; else with one that begins so."""
+        """The rows of experiments that `wanted` may mean: with this id, short or internal; or this key; or with an id so begun."""
         if not wanted:
             return []
         listing = self._catalog.listing()
         found = matching(listing.head, Criteria(id=wanted))
+        if not found.num_rows:
+            found = matching(listing.head, Criteria(id=self.ids_of(wanted)))
         if not found.num_rows:
             found = listing.head.filter(pc.starts_with(listing.head["experiment"], wanted))
         return self._catalog.rows(listing.of(in_order(found)))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from headrace_proto import events
 from headrace_proto.events import ChannelType, Kind, Role
-from headrace_proto.ids import random_id
+from headrace_proto.ids import derived_id, random_id
 from headrace_proto.store.catalog import append_rows, row_of
 from headrace_proto.store.chain import Batch, Chain
 
@@ -70,7 +70,8 @@ class Stored:
     """An experiment in a store, with one owner."""
 
     def __init__(self, store: Store, project: str = PROJECT, *, created_s: float = 0, **definition: Any) -> None:
-        self.store, self.project, self.id = store, project, random_id()
+        key = definition.get("key")
+        self.store, self.project, self.id = store, project, derived_id(project, key) if key else random_id()
         self.chain = Chain(store, project, self.id)
         self.owner = Source(user=definition.get("author", "josh"))
         created_ns = START_NS + int(created_s * SECOND_NS)

@@ -170,6 +170,19 @@ def test_any_id_finds_an_experiment(files: Store) -> None:
         assert project.get_experiment(given).internal_id == first.id
 
 
+def test_a_key_finds_an_experiment(files: Store) -> None:
+    """As it was given to `create_experiment`; its beginning means nothing, nor does it in another project."""
+    Stored(files)
+    keyed = Stored(files, key="night-7")
+    project = StoredProject(files, PROJECT)
+    assert project.get_experiment("night-7").internal_id == keyed.id
+    for given in ("night", "night-70"):
+        with pytest.raises(ExperimentNotFound, match=given):
+            project.get_experiment(given)
+    with pytest.raises(ExperimentNotFound, match="night-7"):
+        StoredProject(files, "vision/other").get_experiment("night-7")
+
+
 def test_ids_that_mean_none_or_several(files: Store) -> None:
     """An ambiguous beginning names what it fits; an unknown id, a longer number and an empty one fit nothing."""
     rows = [
