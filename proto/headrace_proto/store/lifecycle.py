@@ -24,8 +24,9 @@ class Fold(NamedTuple):
 def fold(sources: Iterable[SourceRecord]) -> Fold:
     """The state: running if any source is open, else aborted before failed before succeeded.
 
-    Only owners and ranks count: a worker or an agent comes and goes. Within the highest `attempt` a later owner is a restart:
-    it supersedes every other owner, and whatever had ended before it opened. A source that was observed dead has failed.
+    Only owners and ranks count: a worker or an agent comes and goes. A later owner is a restart: it supersedes whatever had ended
+    before it opened, of any attempt (a job that is submitted again counts its attempts from 0), and, within the highest
+    `attempt` of the rest, every other owner. A source that was observed dead has failed.
     """
     deciding = _deciding(list(sources))
     if not deciding or any(source.state == "open" for source in deciding):
@@ -44,17 +45,22 @@ def _outcome(source: SourceRecord) -> State:
 
 def _deciding(sources: list[SourceRecord]) -> list[SourceRecord]:
     counted = [source for source in sources if source.role in (Role.OWNER, Role.RANK) and source.opened_at]
+    newest = _newest_owner(counted)
+    if newest is not None:
+        counted = [source for source in counted if not _ended_before(source, newest)]
     attempt = max((source.attempt for source in counted), default=0)
     counted = [source for source in counted if source.attempt == attempt]
-    newest = max(
-        (source.opened_at for source in counted if source.role == Role.OWNER and source.opened_at), default=None
-    )
-    if newest is None:
-        return counted
-    return [source for source in counted if not _superseded(source, newest)]
+    newest = _newest_owner(counted)
+    return [source for source in counted if source.role == Role.RANK or source.opened_at == newest]
 
 
-def _superseded(source: SourceRecord, newest_owner: datetime) -> bool:
-    if source.role == Role.OWNER:
-        return source.opened_at != newest_owner
-    return source.ended_at is not None and source.ended_at < newest_owner
+def _ended_before(source: SourceRecord, newest_owner: datetime) -> bool:
+    """Never so of that owner itself, whose clock may have been set back."""
+    itself = source.role == Role.OWNER and source.opened_at == newest_owner
+    return not itself and source.ended_at is not None and source.ended_at < newest_owner
+
+
+def _newest_owner(sources: list[SourceRecord]) -> datetime | None:
+    """When the owner opened that did so last."""
+    opened = [source.opened_at for source in sources if source.role == Role.OWNER and source.opened_at]
+    return max(opened, default=None)

@@ -51,11 +51,21 @@ def _source(told: str) -> SourceRecord:
         (["owner 1-5 dead", "rank 2-5 dead", "owner 6-9 succeeded", "rank 6-9 succeeded"], "succeeded", 9),
         (["owner 1-8 dead", "owner 6-9 succeeded"], "succeeded", 9),
         (["owner 1", "owner 6-9 succeeded"], "succeeded", 9),
+        (["owner 6-5 failed"], "failed", 5),
         # a higher attempt
         (["owner 1-5 failed @0", "owner 2-4 succeeded @1"], "succeeded", 4),
         (["owner 1 @0", "owner 2-4 succeeded @1"], "succeeded", 4),
         (["owner 1-3 succeeded @1", "rank 2 @0"], "succeeded", 3),
         (["owner 1-3 succeeded @0", "rank 2 @1"], "running", None),
+        # a job that is submitted again, whose launcher counts from 0
+        (["owner 1-3 failed @0", "owner 4-6 failed @1", "owner 7 @0"], "running", None),
+        (
+            ["owner 4-6 failed @2", "rank 4-6 dead @2", "owner 7-9 succeeded @0", "rank 7-9 succeeded @0"],
+            "succeeded",
+            9,
+        ),
+        (["owner 4-6 failed @2", "owner 7-8 failed @0", "owner 9-11 succeeded @1"], "succeeded", 11),
+        (["owner 4-6 failed @2", "rank 4 @2", "owner 7-9 succeeded @0"], "running", None),
     ],
 )
 def test_the_state_is_a_fold_over_sources(sources: list[str], state: str, finished: int | None) -> None:
