@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from headrace.editing import Edits
 from headrace.reading import downloads, hardware, series
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
     from headrace_proto.store.documents import ExperimentDocument, FileGroup, FileRecord
 
 
+STATE_FRESH_S: Final = 1.0
+"""What was *running* is believed to be so for this long: a commit comes at most twice a second."""
+
+
 class Channel(NamedTuple):
     """A channel and its last point, which is `x` (step) and `y` (value) as in Neptune."""
 
@@ -44,8 +49,8 @@ class Channel(NamedTuple):
 class StoredExperiment(Edits):
     """One experiment of a store: for reading, and for changing what is stored (`headrace.editing`: each call is a commit).
 
-    Attributes (`state`, `params`, `metrics`, ...) tell what was last seen: by the list that this came from, by the last method
-    called, or by `refresh()`. Methods look at the newest commit first.
+    Attributes (`params`, `metrics`, ...) tell what was last seen: by the list that this came from, by the last method called, or by
+    `refresh()`. Methods look at the newest commit first, and so does `state` of one that was running.
     """
 
     def __init__(
@@ -53,6 +58,7 @@ class StoredExperiment(Edits):
     ) -> None:
         super().__init__(store, project, internal_id)
         self._row = row  # in a long list they are made when they are asked for
+        self._seen_s = time.monotonic()
         if row is None:
             self.refresh()
 
@@ -114,7 +120,15 @@ class StoredExperiment(Edits):
 
     @property
     def state(self) -> str:
-        """`running`, `succeeded`, `failed` or `aborted`."""
+        """`running`, `succeeded`, `failed` or `aborted`.
+
+        One that was *running* a second ago is looked at again, so that `while experiment.state == "running"` comes to its end.
+        """
+        fresh = (
+            0 <= time.monotonic() - self._seen_s <= STATE_FRESH_S
+        )  # seen by another machine's clock it may lie ahead
+        if self.row.state == "running" and not fresh:
+            self.refresh()
         return self.row.state
 
     @property
@@ -378,6 +392,7 @@ class StoredExperiment(Edits):
     # -- Inside -------------------------------------------------------------------------------------------------------
 
     def _newest(self) -> Commit:
+        self._seen_s = time.monotonic()
         return self._snapshot.newest()
 
     def _places(self, group: FileGroup, files: dict[str, FileRecord]) -> dict[str, str]:

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace.reading import StoredExperiment
+from headrace.reading import StoredExperiment, StoredProject
+from headrace.reading.snapshot import Snapshot
 from headrace_proto.errors import ArtifactNotFound, ChannelNotFound, ExperimentNotFound, InvalidValue
 from headrace_proto.events import Kind, Role
 from headrace_proto.ids import random_id
@@ -284,6 +285,18 @@ def test_methods_see_what_was_stored_since(files: Store) -> None:
     assert experiment.get_channel("loss")["value"].tolist() == [1.0, 0.5]
     assert experiment.state == "succeeded"
     assert experiment.metrics == {"loss": 0.5}
+
+
+def test_who_waits_for_the_end_sees_it(files: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of what was listed as running the state is looked at again, once a second; what has ended is believed to have."""
+    stored = Stored(files)
+    listed = StoredProject(files, PROJECT).get_experiments()[0]
+    stored.close("failed", "Traceback")
+    assert listed.state == "running"
+    monkeypatch.setattr("headrace.reading.experiment.STATE_FRESH_S", 0.0)
+    assert listed.state == "failed"
+    monkeypatch.setattr(Snapshot, "newest", lambda _: pytest.fail("looked again"))
+    assert listed.state == "failed"
 
 
 def test_a_long_channel_among_others(files: Store) -> None:
