@@ -135,7 +135,7 @@ class Experiment(Series, Facts, Files, Reads, Life):
         script = entry_point()
         if script:
             self._event(Kind.FACTS, {"entrypoint": os.path.basename(script)})
-        files = source_files(patterns, self.origin.home.named, notebook_path)
+        files = source_files(patterns, [self.origin.home.named, self.origin.store], notebook_path)
         keeping = Keeping(files)
         for file in files:
             self._keep_path(file.path, artifact_path(file.name), "source")

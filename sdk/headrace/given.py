@@ -55,15 +55,22 @@ def blocks_of(artifact: Any) -> Iterator[bytes]:
 
 
 def files_of(
-    path: str, destination: str | None, homes: Collection[Home], cannot_list: Callable[[OSError], None]
+    path: str,
+    destination: str | None,
+    homes: Collection[Home],
+    store: str,
+    cannot_list: Callable[[OSError], None],
 ) -> Iterator[tuple[str, str]]:
-    """The files that `path` means, each with its checked name in the experiment. Nothing of a folder's that is one of `homes`."""
+    """The files that `path` means, each with its checked name in the experiment. Nothing of a folder's that is one of `homes`, or
+    the `store`: what is stored there would be stored in it again, each time.
+    """
     name = destination if destination is not None else os.path.basename(os.path.abspath(path))
     if not os.path.isdir(path):
         yield path, names.artifact_path(name)
         return
     root = os.path.realpath(path)
     ours = {os.path.realpath(folder) for home in homes for folder in (home.named, home.root, home.journals)}
+    ours.add(os.path.realpath(store))
     for folder, folders, files in os.walk(root, onerror=cannot_list):
         folders[:] = sorted(one for one in folders if os.path.join(folder, one) not in ours)
         for one in sorted(files):

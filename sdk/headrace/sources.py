@@ -18,7 +18,7 @@ from headrace_proto.warning import warn
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
     from typing import Any, Final, TypeAlias
 
     Patterns: TypeAlias = str | os.PathLike[str] | Iterable[str | os.PathLike[str]] | None
@@ -37,8 +37,8 @@ def entry_point() -> str | None:
     return path if path and os.path.isfile(path) and not in_notebook() else None
 
 
-def source_files(patterns: Patterns, home: str, notebook: str | None = None) -> list[SourceFile]:
-    """The files that `patterns` mean, sorted by name. Nothing of the folder `home` is ever among them.
+def source_files(patterns: Patterns, ours: Collection[str], notebook: str | None = None) -> list[SourceFile]:
+    """The files that `patterns` mean, sorted by name. Nothing of the folders `ours` is ever among them.
 
     `notebook` is where the notebook lies that the process runs, if it is one that says so.
 
@@ -49,7 +49,7 @@ def source_files(patterns: Patterns, home: str, notebook: str | None = None) -> 
         return [SourceFile(script, os.path.basename(script))] if script else []
     wanted = _wanted(patterns)
     paths = sorted({os.path.abspath(path) for pattern in wanted for path in _matches(pattern)})
-    kept = [path for path in paths if not path.startswith(home + os.sep)]
+    kept = [path for path in paths if not any(path.startswith(folder + os.sep) for folder in ours)]
     root = _common_folder(kept)
     return [SourceFile(path, os.path.relpath(path, root).replace(os.sep, "/")) for path in kept]
 

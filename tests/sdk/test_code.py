@@ -208,9 +208,9 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "tree"
 
 
-def named(patterns: Any, home: str = "/nowhere") -> list[str]:
+def named(patterns: Any, *ours: str) -> list[str]:
     """What the matched files are called."""
-    return [file.name for file in source_files(patterns, home)]
+    return [file.name for file in source_files(patterns, ours)]
 
 
 def test_sources_by_pattern(tree: Path) -> None:
@@ -236,8 +236,8 @@ def test_sources_elsewhere_are_named_from_their_common_folder(tree: Path, monkey
 def test_a_named_source_that_does_not_exist_is_refused_and_a_pattern_may_match_nothing(tree: Path) -> None:
     """A typing error in a file's name is an error at the call; a pattern without a match is an answer."""
     with pytest.raises(ArtifactNotFound, match="nope"):
-        source_files(["nope.py"], "/nowhere")
-    assert source_files(["*.nope"], "/nowhere") == []
+        source_files(["nope.py"], [])
+    assert source_files(["*.nope"], []) == []
 
 
 def test_sources_may_be_paths_and_nothing_else(tree: Path) -> None:
@@ -246,12 +246,22 @@ def test_sources_may_be_paths_and_nothing_else(tree: Path) -> None:
     wrongs: tuple[Any, ...] = (42, [42], {"a.py": 1}, b"a.py")
     for wrong in wrongs:
         with pytest.raises(InvalidValue, match="upload_source_files"):
-            source_files(wrong, "/nowhere")
+            source_files(wrong, [])
 
 
-def test_the_home_is_never_a_source(tree: Path) -> None:
-    """Even where it lies among them."""
-    assert named("*", str(tree / "lib")) == ["a.py", "b.py", "notes.md"]
+def test_neither_home_nor_store_is_a_source(tree: Path) -> None:
+    """Even where they lie among them: each run would keep all that was stored before."""
+    assert named("*", str(tree / "lib/deep"), "s3://a/b") == ["a.py", "b.py", "lib/c.py", "notes.md"]
+    project = hr.init("vision/digits", home=tree / "home", store=tree / "store", direct=True)
+    with project.create_experiment(upload_source_files=[], git_info=False) as first:
+        first.log_text("notes", "x")
+    with project.create_experiment(upload_source_files="*", git_info=False) as second:
+        second.log_artifact(".", "all")
+    project.get_experiment(first.internal_id).log_artifact(".", "all")
+    wanted = ["a.py", "b.py", "lib/c.py", "lib/deep/d.py", "notes.md"]
+    assert list(second.stored().source_files) == wanted
+    for experiment in (first, second):
+        assert sorted(experiment.stored().artifacts) == sorted(f"all/{name}" for name in [".hidden.py", *wanted])
 
 
 def test_by_default_the_script_is_the_source(run_script: Run, home: Home) -> None:

@@ -44,7 +44,7 @@ class FileEdits(Changes):
         """
         if is_path(artifact):
             homes = [Home(), *(experiment.origin.home for experiment in alive())]
-            found = files_of(os.fspath(artifact), destination, homes, _cannot_list)
+            found = files_of(os.fspath(artifact), destination, homes, self.store.url, _cannot_list)
             self._edit_all(_of_file(path, name, homes) for path, name in found)  # never a whole folder in memory
         else:
             self._edit_all([_of_stream(named_stream(destination), blocks_of(artifact))])

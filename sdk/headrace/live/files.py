@@ -52,7 +52,8 @@ class Files(Handle):
             InvalidValue: it is no file, folder or readable object.
         """
         if is_path(artifact):
-            for file, name in files_of(os.fspath(artifact), destination, [self.origin.home], self._cannot_list):
+            ours = [self.origin.home], self.origin.store
+            for file, name in files_of(os.fspath(artifact), destination, *ours, self._cannot_list):
                 self._keep_path(file, name, "artifact")
             return
         name = named_stream(destination)
