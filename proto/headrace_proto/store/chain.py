@@ -356,7 +356,11 @@ class Chain:
         if any(path.startswith(mutable) for path in draft.inline) and self._newest_number() > self.number:
             return False  # whoever slept since the look at the head must not put older bytes over newer ones
         staging.put_inline(draft.inline)
-        added = {kind: staging.put_part(kind, table) for kind, table in zip(PART_KINDS, tables, strict=True)}
+        added = {
+            "numeric": staging.put_stretches(tables.numeric),
+            "text": staging.put_part("text", tables.text),
+            "image": staging.put_part("image", tables.image),
+        }
         side, side_path = self._head.side, self.head.side if self.head else None
         if draft.archive.changed:
             side = draft.archive.side()

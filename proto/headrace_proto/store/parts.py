@@ -65,8 +65,8 @@ IMAGE: Final = pa.schema(
 )
 SCHEMAS: Final[dict[PartKind, pa.Schema]] = {"numeric": NUMERIC, "text": TEXT, "image": IMAGE}
 
-_FORMAT_KEY: Final = b"headrace.format"
-_CHANNELS_KEY: Final = b"headrace.channels"
+FORMAT_KEY: Final = "headrace.format"
+CHANNELS_KEY: Final = "headrace.channels"
 _ENCODINGS: Final = {"step": "BYTE_STREAM_SPLIT", "time": "DELTA_BINARY_PACKED", "value": "BYTE_STREAM_SPLIT"}
 
 ChannelRows = list[tuple[str, int]]
@@ -123,7 +123,7 @@ def encoded_blocks(kind: PartKind, tables: Iterable[pa.Table], channels: Channel
         for group in _regrouped(tables, row_group_sizes(channels)):
             writer.write_table(group, row_group_size=max(group.num_rows, 1))
             yield _drained(sink)
-        writer.add_key_value_metadata({_FORMAT_KEY.decode(): PART_FORMAT, _CHANNELS_KEY.decode(): json.dumps(channels)})
+        writer.add_key_value_metadata({FORMAT_KEY: PART_FORMAT, CHANNELS_KEY: json.dumps(channels)})
     yield _drained(sink)
 
 
@@ -192,9 +192,9 @@ class OpenPart:
             )
             metadata = self._parquet.metadata
             facts = metadata.metadata or {}
-            if facts.get(_FORMAT_KEY) != PART_FORMAT.encode():
-                raise FormatUnknown(f"{path} has format {facts.get(_FORMAT_KEY)!r}; this release knows {PART_FORMAT}")
-            self.channels: ChannelRows = [(str(name), int(rows)) for name, rows in json.loads(facts[_CHANNELS_KEY])]
+            if facts.get(FORMAT_KEY.encode()) != PART_FORMAT.encode():
+                raise FormatUnknown(f"{path} has format {facts.get(FORMAT_KEY.encode())!r}; this release knows {PART_FORMAT}")
+            self.channels: ChannelRows = [(str(name), int(rows)) for name, rows in json.loads(facts[CHANNELS_KEY.encode()])]
             self.schema = self._parquet.schema_arrow
             self.rows: int = metadata.num_rows
             self.group_rows = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from typing import Final
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final, cast
 
 import pyarrow as pa
 
@@ -13,6 +13,7 @@ from headrace_proto.store import compaction, layout, parts
 from headrace_proto.store.apply.draft import InlineFile, Place, Quarantined
 from headrace_proto.store.backend import Store
 from headrace_proto.store.commits import PartKind, PartRecord, Side
+from headrace_proto.store.stretches import Stretch, encoded
 
 _PART_FILES: Final = {"numeric": layout.channel_part, "text": layout.text_part, "image": layout.image_part}
 
@@ -58,6 +59,26 @@ class Staging:
         self._store.put(path, data)
         self._written.append(path)
         return (PartRecord(path=self._inside(path), rows=table.num_rows, bytes=len(data)),)
+
+    def put_stretches(self, stretches: Sequence[Stretch] | None) -> tuple[PartRecord, ...]:
+        """Write a commit's numbers, if there are any."""
+        if stretches is None:
+            return ()
+        path = layout.channel_part(*self._place, self.number, self.nonce)
+        size = 0
+
+        def blocks() -> Iterator[bytes]:
+            nonlocal size
+            for block in encoded(stretches):
+                size += len(block)
+                yield cast("bytes", block)
+
+        self._written.append(path)
+        if self._store.local:
+            self._store.put_stream(path, blocks())
+        else:  # one request, not those of an upload in parts
+            self._store.put(path, b"".join(blocks()))
+        return (PartRecord(path=self._inside(path), rows=sum(stretch.rows for stretch in stretches), bytes=size),)
 
     def put_merged(self, kind: PartKind, run: compaction.Run) -> PartRecord:
         """Write one part with all the rows of a run of parts, in bounded memory."""

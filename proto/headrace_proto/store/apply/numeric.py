@@ -1,69 +1,50 @@
-"""The numeric points of a commit: automatic steps, the order of a part, one table.
+"""The numeric points of a commit: automatic steps, the order of a part, stretches.
 
-Two ways lead to the table. Points come value by value, and are sorted. Rows whose channels nothing else in the commit logs to stay
+Two ways lead there. Points come value by value, and are sorted. Rows whose channels nothing else in the commit logs to stay
 grids: a column of one is a channel, in order as soon as the steps are, and its steps and times are the same arrays for all of the
-row's channels. Which way was taken cannot be seen in the table.
+row's channels. Which way was taken cannot be seen in the points.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from headrace_proto.store.apply import latest
 from headrace_proto.store.apply.draft import Columns, Draft, RowColumns
 from headrace_proto.store.apply.latest import Point
-from headrace_proto.store.parts import NUMERIC
 from headrace_proto.store.plain import plain_float
 from headrace_proto.store.sorting import series_order
 from headrace_proto.store.steps import NO_STEP, fill_automatic
+from headrace_proto.store.stretches import Stretch
 
 GRID_ROWS_MIN: Final = 256
 """Fewer rows are sorted with the rest: as a grid they cost some microseconds a channel."""
 
-_Arrays = tuple["pa.Array[Any]", "pa.Array[Any]", "pa.Array[Any]"]
-"""Steps, times and values."""
-
 
 class _Series(NamedTuple):
-    """One channel's points in this commit, sorted: a stretch of some arrays."""
+    """One channel's points in this commit, sorted."""
 
-    arrays: _Arrays
-    begin: int
-    times_us: NDArray[np.int64]
-    highest: float
+    stretch: Stretch
     point: Callable[[int], Point]
 
 
-def fold(draft: Draft) -> pa.Table | None:
+def fold(draft: Draft) -> list[Stretch] | None:
     """Give steps, sort, and bring the document's channels up to date."""
     if not draft.points:
         return None
     grids, rest = _apart(draft.points, len(draft.names))
-    series = _sorted(draft, rest) if rest else {}
+    series = _sorted(draft, rest) if rest else []
     for grid in grids:
-        series |= _columns(grid)
-    named = sorted((draft.names[code], code) for code in series)
-    ordered = [series[code] for _, code in named]
-    for (name, _), one in zip(named, ordered, strict=True):
-        latest.update(draft, "numeric", name, one.times_us, one.highest, one.point)
-    ranks: NDArray[np.int32] = np.repeat(np.arange(len(named), dtype=np.int32), [len(one.times_us) for one in ordered])
-    channel = pa.DictionaryArray.from_arrays(
-        pa.array(ranks, pa.int32()), pa.array([name for name, _ in named], pa.string())
-    )
-    if not grids:
-        return pa.table([channel, *ordered[0].arrays], schema=NUMERIC)
-    chunks = zip(*([array.slice(one.begin, len(one.times_us)) for array in one.arrays] for one in ordered), strict=True)
-    return pa.table([channel, *(pa.chunked_array(list(column)) for column in chunks)], schema=NUMERIC)
-
-
-def _arrays(step: NDArray[np.float64], time_us: NDArray[np.int64], value: NDArray[np.float64]) -> _Arrays:
-    return pa.array(step), pa.array(time_us).cast(NUMERIC.field("time").type), pa.array(value)
+        series += _columns(draft, grid)
+    series.sort(key=lambda one: one.stretch.channel)
+    for (channel, rows, step, time_us, at, _, _), point in series:
+        latest.update(draft, "numeric", channel, time_us[at : at + rows], step[at + rows - 1].item(), point)
+    return [one.stretch for one in series]
 
 
 # -- Grids --------------------------------------------------------------------------------------------------------------
@@ -89,36 +70,39 @@ def _apart(entries: Sequence[Columns | RowColumns], channels: int) -> tuple[list
     return list(grids.values()), rest
 
 
-def _columns(members: Sequence[RowColumns]) -> dict[int, _Series]:
+def _columns(draft: Draft, members: Sequence[RowColumns]) -> list[_Series]:
     """The channels of one grid, whose rows are in commit order."""
     step = np.concatenate([member.points.step for member in members])
     time_us = np.concatenate([member.points.time_us for member in members])
     position = np.concatenate([member.points.position for member in members])
     ends = np.cumsum([len(member.points.step) for member in members])
-    codes = members[0].code.tolist()
-    value = np.empty((len(codes), len(step)))
+    names = [draft.names[code] for code in members[0].code.tolist()]
+    place = np.argsort(np.array(names, object))
+    count = len(step)
+    values = np.empty((len(names), count))
     for member, end in zip(members, ends.tolist(), strict=True):
-        value[:, end - len(member.points.step) : end] = member.points.value.T
-    order = series_order(np.zeros(len(step), np.int32), step, time_us)
+        values[:, end - len(member.points.step) : end] = member.points.value.T[place]
+    order = series_order(np.zeros(count, np.int32), step, time_us)
     if order is not None:
-        step, time_us, value = step[order], time_us[order], value[:, order]
-    steps, times, _ = _arrays(step, time_us, step[:0])
+        step, time_us, values = step[order], time_us[order], values[:, order]
+    flat = values.ravel()
 
-    def last(column: NDArray[np.float64], i: int) -> Point:
+    def last(begin: int, i: int) -> Point:
         original = i if order is None else int(order[i])
         source = members[int(np.searchsorted(ends, original, side="right"))].source
-        return Point(step[i].item(), int(time_us[i]), source, int(position[original]), plain_float(column[i].item()))
+        value = plain_float(flat[begin + i].item())
+        return Point(step[i].item(), int(time_us[i]), source, int(position[original]), value)
 
-    return {
-        code: _Series((steps, times, pa.array(column)), 0, time_us, step[-1].item(), partial(last, column))
-        for code, column in zip(codes, value, strict=True)
-    }
+    return [
+        _Series(Stretch(name, count, step, time_us, 0, flat, begin), partial(last, begin))
+        for name, begin in zip(sorted(names), range(0, len(flat), count), strict=True)
+    ]
 
 
 # -- Value by value -----------------------------------------------------------------------------------------------------
 
 
-def _sorted(draft: Draft, entries: Sequence[Columns]) -> dict[int, _Series]:
+def _sorted(draft: Draft, entries: Sequence[Columns]) -> list[_Series]:
     """The channels of points, given in commit order."""
     code = np.concatenate([columns.code for columns in entries])
     position, _, step, automatic, time_us, value = (
@@ -135,7 +119,6 @@ def _sorted(draft: Draft, entries: Sequence[Columns]) -> dict[int, _Series]:
     if order is not None:
         local, position, step, time_us, value = local[order], position[order], step[order], time_us[order], value[order]
     bounds = np.searchsorted(local, np.arange(len(used) + 1)).tolist()
-    arrays = _arrays(step, time_us, value)
 
     def point(begin: int, nth: int) -> Point:
         i = begin + nth
@@ -143,10 +126,12 @@ def _sorted(draft: Draft, entries: Sequence[Columns]) -> dict[int, _Series]:
         source = entries[int(np.searchsorted(source_ends, original, side="right"))].source
         return Point(step[i].item(), int(time_us[i]), source, int(position[i]), plain_float(value[i].item()))
 
-    return {
-        code: _Series(arrays, begin, time_us[begin:end], step[end - 1].item(), partial(point, begin))
+    return [
+        _Series(
+            Stretch(draft.names[code], end - begin, step, time_us, begin, value, begin), partial(point, begin)
+        )
         for code, begin, end in zip(used, bounds[:-1], bounds[1:], strict=True)
-    }
+    ]
 
 
 def _fill_steps(

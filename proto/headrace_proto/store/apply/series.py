@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -24,6 +24,7 @@ from headrace_proto.store.parts import SCHEMAS
 from headrace_proto.store.plain import plain_float
 from headrace_proto.store.sorting import channel_runs
 from headrace_proto.store.steps import NO_STEP
+from headrace_proto.store.stretches import Stretch
 from headrace_proto.store.tables import UNDEFINED, placeholder
 
 TEXT_SHOWN: Final = 255
@@ -85,18 +86,25 @@ def reset(draft: Draft, source: str, event: Event) -> None:
 class Tables(NamedTuple):
     """What a commit adds, sorted as a part is; None where it adds nothing."""
 
-    numeric: pa.Table | None
+    numeric: list[Stretch] | None
     text: pa.Table | None
     image: pa.Table | None
+
+    def of(self, kind: PartKind, channel: str) -> list[pa.Table]:
+        """The rows of one channel."""
+        if kind == "numeric":
+            return [stretch.table() for stretch in self.numeric or () if stretch.channel == channel]
+        table = self.text if kind == "text" else self.image
+        return [] if table is None else [table.filter(pc.field("channel") == channel)]
 
 
 def fold_series(draft: Draft, stored: Stored) -> Tables:
     """Give steps, sort, and bring the document's channels up to date."""
     tables = Tables(numeric.fold(draft), _fold_rows(draft, "text"), _fold_rows(draft, "image"))
     for channel in draft.reset_now:
-        for kind, table in zip(PART_KINDS, tables, strict=True):
+        for kind in PART_KINDS:
             if draft.base and channel in getattr(draft.base.document.channels, kind):
-                _count_again(draft, kind, channel, stored(kind, [channel]), table)
+                _count_again(draft, kind, channel, stored(kind, [channel]), tables.of(kind, channel))
     return tables
 
 
@@ -150,13 +158,10 @@ def _with_steps(draft: Draft, kind: PartKind) -> list[SeriesRow]:
 # -- What the document says ---------------------------------------------------------------------------------------------
 
 
-def _count_again(draft: Draft, kind: PartKind, name: str, stored: pa.Table, added: pa.Table | None) -> None:
+def _count_again(draft: Draft, kind: PartKind, name: str, stored: pa.Table, added: Sequence[pa.Table]) -> None:
     """After a reset: what is visible now, from all points, stored ones and those of this commit."""
-    tables = [stored]
-    if added is not None:
-        tables.append(added.filter(pc.field("channel") == name))
     hidden_us = draft.resets[name]
-    points = pa.concat_tables([table.drop_columns("channel") for table in tables])
+    points = pa.concat_tables([table.drop_columns("channel") for table in (stored, *added)])
     times_us = points["time"].cast(pa.int64()).to_numpy()
     visible = np.flatnonzero(times_us > hidden_us)
     steps = points["step"].to_numpy()[visible]
