@@ -17,7 +17,7 @@ from headrace_collector.metrics import Metrics
 from headrace_collector.pacing import Pacing
 from headrace_collector.upkeep import Upkeep
 from headrace_proto.limits import MIB
-from headrace_proto.store import parts
+from headrace_proto.store import stretches
 from headrace_proto.store.backend import Store
 
 _LOG: Final = logging.getLogger(__name__)
@@ -98,8 +98,8 @@ class Workshop:
         return await retrying(self._run, threads, function)
 
     async def warm_up(self) -> None:
-        """Encode nothing, once: what libraries load at their first use (0.2 s) no commit has to wait for."""
-        await self.call(parts.encoded, "numeric", parts.SCHEMAS["numeric"].empty_table())
+        """Encode a point, once: what libraries load at their first use (0.2 s) no commit has to wait for."""
+        await self.call(stretches.warm_up)
 
     def count_error(self, state: RetryCallState) -> None:
         """A call of the store failed and will be tried again."""

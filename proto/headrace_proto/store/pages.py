@@ -19,7 +19,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from headrace_proto.store.thrift import BINARY, I32, STRUCT, TRUE, Field, binary, i32, i64, integer, many, record, struct, text, varint
+from headrace_proto.store.thrift import (
+    BINARY,
+    I32,
+    STRUCT,
+    TRUE,
+    Field,
+    binary,
+    i32,
+    i64,
+    integer,
+    many,
+    record,
+    struct,
+    text,
+    varint,
+)
 
 PAGE_ROWS: Final = 64 * 1024
 """Rows of a page at most: 512 KiB, which is what a merge of 64 parts holds of each column."""
@@ -107,7 +122,8 @@ def times_chunks(columns: Sequence[NDArray[np.int64]]) -> list[Chunk]:
     if not columns:
         return []
     schema = pa.schema([pa.field("time", pa.int64(), nullable=False)])
-    sink, told = io.BytesIO(), []
+    sink = io.BytesIO()
+    told: list[pq.FileMetaData] = []
     with pq.ParquetWriter(
         sink,
         schema,
@@ -126,7 +142,9 @@ def times_chunks(columns: Sequence[NDArray[np.int64]]) -> list[Chunk]:
 
 def _times_chunk(file: memoryview, column: Any) -> Chunk:
     begin, size = column.data_page_offset, column.total_compressed_size
-    low, high = (int(bound).to_bytes(8, "little", signed=True) for bound in (column.statistics.min, column.statistics.max))
+    low, high = (
+        int(bound).to_bytes(8, "little", signed=True) for bound in (column.statistics.min, column.statistics.max)
+    )
     pages: list[Block] = [file[begin : begin + size]]
     return Chunk(pages, size, size, _INT64, _DELTA_BINARY_PACKED, _UNCOMPRESSED, low=low, high=high)
 
@@ -139,9 +157,7 @@ def _page(kind: int, data: Any, values: int, encoding: int) -> tuple[list[Block]
     checksum = crc32(body)
     own: list[Field] = [i32(1, values), i32(2, encoding)]
     what = record(7, own) if kind == _DICTIONARY_PAGE else record(5, [*own, i32(3, _RLE), i32(4, _RLE)])
-    header = struct(
-        [i32(1, kind), i32(2, raw), i32(3, body.nbytes), i32(4, checksum - (checksum >> 31 << 32)), what]
-    )
+    header = struct([i32(1, kind), i32(2, raw), i32(3, body.nbytes), i32(4, checksum - (checksum >> 31 << 32)), what])
     return [header, body], len(header) + raw
 
 
@@ -168,13 +184,14 @@ def file(schema: pa.Schema, groups: Iterable[Group], metadata: dict[str, str]) -
         for chunk in group.chunks:
             yield from chunk.pages
             offset += chunk.size
+    words = {**_arrow_words(schema), **metadata}
     footer = struct(
         [
             i32(1, 2),
             many(2, STRUCT, _schema_records(schema)),
             i64(3, rows),
             many(4, STRUCT, told),
-            many(5, STRUCT, [struct([text(1, key), text(2, value)]) for key, value in {**_arrow_words(schema), **metadata}.items()]),
+            many(5, STRUCT, [struct([text(1, key), text(2, value)]) for key, value in words.items()]),
             text(6, _CREATED_BY),
             many(7, STRUCT, [struct([record(1, [])])] * len(schema)),  # bounds are by each type's own order
         ]

@@ -13,6 +13,8 @@ Invariants
 Encodings, as measured on noisy float64 values at 20 Hz: BYTE_STREAM_SPLIT for step and value and DELTA_BINARY_PACKED for
 microseconds under zstd-3 take 8.6 bytes a point; a writer's defaults take 16.4. Times are not compressed once more: they are packed
 bit by bit, zstd finds nothing there (1.55 bytes either way) and takes 5 ns a point.
+
+Merges, texts and images are written here. The numbers of a commit are written by `stretches`, to the same effect.
 """
 
 from __future__ import annotations
@@ -193,8 +195,12 @@ class OpenPart:
             metadata = self._parquet.metadata
             facts = metadata.metadata or {}
             if facts.get(FORMAT_KEY.encode()) != PART_FORMAT.encode():
-                raise FormatUnknown(f"{path} has format {facts.get(FORMAT_KEY.encode())!r}; this release knows {PART_FORMAT}")
-            self.channels: ChannelRows = [(str(name), int(rows)) for name, rows in json.loads(facts[CHANNELS_KEY.encode()])]
+                raise FormatUnknown(
+                    f"{path} has format {facts.get(FORMAT_KEY.encode())!r}; this release knows {PART_FORMAT}"
+                )
+            self.channels: ChannelRows = [
+                (str(name), int(rows)) for name, rows in json.loads(facts[CHANNELS_KEY.encode()])
+            ]
             self.schema = self._parquet.schema_arrow
             self.rows: int = metadata.num_rows
             self.group_rows = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]

@@ -19,7 +19,7 @@ from headrace_proto.store.pages import Block, Chunk, Group
 
 
 class Stretch(NamedTuple):
-    """One channel's points, sorted by step and time: `rows` of `steps` and `times_us` from `at` on, and of `values` from `value_at` on.
+    """One channel's points, sorted by step and time: `rows` of `steps` and `times_us` from `at` on, of `values` from `value_at` on.
 
     Stretches may share their arrays, wholly or as neighbours.
     """
@@ -39,7 +39,7 @@ class Stretch(NamedTuple):
     def table(self) -> pa.Table:
         """As a part would hold it."""
         columns = [
-            pa.DictionaryArray.from_arrays(pa.array(np.zeros(self.rows, np.int32)), pa.array([self.channel], pa.string())),
+            pa.DictionaryArray.from_arrays(np.zeros(self.rows, np.int32), pa.array([self.channel], pa.string())),
             pa.array(self.steps[self.at :][: self.rows]),
             pa.array(self.times_us[self.at :][: self.rows]).cast(parts.NUMERIC.field("time").type),
             pa.array(self.values[self.value_at :][: self.rows]),
@@ -58,6 +58,13 @@ def encoded(stretches: Sequence[Stretch]) -> Iterator[Block]:
     axes = _axes(groups)
     metadata = {parts.FORMAT_KEY: parts.PART_FORMAT, parts.CHANNELS_KEY: json.dumps(channels)}
     yield from pages.file(parts.NUMERIC, (_group(group, axes) for group in groups), metadata)
+
+
+def warm_up() -> None:
+    """Have everything loaded that a part needs."""
+    one = np.zeros(1)
+    for _ in encoded([Stretch("", 1, one, one.astype(np.int64), 0, one, 0)]):
+        pass
 
 
 def _grouped(stretches: Sequence[Stretch], sizes: Sequence[int]) -> Iterator[list[Stretch]]:
@@ -83,7 +90,9 @@ def _axis(group: Sequence[Stretch]) -> Axis:
 def _axes(groups: Sequence[Sequence[Stretch]]) -> dict[Axis, tuple[Chunk, Chunk]]:
     """Steps and times of all row groups, each encoded once."""
     members = {_axis(group): group for group in groups}
-    steps = [pages.floats_chunk(_joined((s.steps, s.at, s.rows) for s in group), bounds=True) for group in members.values()]
+    steps = [
+        pages.floats_chunk(_joined((s.steps, s.at, s.rows) for s in group), bounds=True) for group in members.values()
+    ]
     times = pages.times_chunks([_joined((s.times_us, s.at, s.rows) for s in group) for group in members.values()])
     return dict(zip(members, zip(steps, times, strict=True), strict=True))
 

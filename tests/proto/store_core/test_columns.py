@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from headrace_proto import events
 from headrace_proto.events import Kind
 from headrace_proto.limits import CHANNELS_MAX
+from headrace_proto.store import columns
 from headrace_proto.store.columns import BadCut, Poison, cut, decode, encoded_points, event_ends
 from tests.proto.store_core.script import NOW_NS, Source
 
@@ -90,10 +91,10 @@ def test_decoding_gives_back_what_was_written(told: list[Any], first: int) -> No
 @given(st.lists(st.tuples(st.integers(0, 9_999), st.floats(), st.integers(0, 2**63), st.floats()), max_size=50))
 def test_columns_become_the_bytes_that_a_journal_has(points: list[tuple[int, float, int, float]]) -> None:
     """Byte for byte what the writer packs; and they are read back."""
-    channel, step, time, value = (
-        (np.array(column) for column in zip(*points, strict=True)) if points else [np.array([])] * 4
+    channel, step, time, value = zip(*points, strict=True) if points else [()] * 4
+    raw = encoded_points(
+        np.array(channel, np.int32), np.array(step, float), np.array(time, np.uint64), np.array(value, float)
     )
-    raw = encoded_points(channel.astype(np.int32), step, time.astype(np.uint64), value)
     packed = [
         events.POINT.pack(events.point_prefix(c), s, events.TAG_U64, t, events.TAG_F64, v) for c, s, t, v in points
     ]
@@ -128,7 +129,7 @@ def test_a_flipped_byte_is_poison_or_a_value(at: int, flip: int) -> None:
     inside = at % 34
     is_number = 3 <= inside < 7 or 8 <= inside < 16 or 17 <= inside < 25 or 26 <= inside < 34
     try:
-        points = decode(bytes(raw), 0, {}).points
+        points = decode(bytes(raw), 0, {}).points.flat()
     except Poison:
         assert not is_number or 3 <= inside < 7  # a channel number above the limit
     else:
@@ -196,6 +197,58 @@ def test_a_batch_is_cut_at_events_only() -> None:
             cut(raw, at, len(raw))
     with pytest.raises(BadCut):
         cut(raw, 0, len(raw) + 1)
+
+
+_BLOCK = st.tuples(st.integers(0, 4), st.booleans())
+
+
+def _outcome(raw: bytes) -> Any:
+    try:
+        points = decode(raw, 0, SCHEMAS).points.flat()
+    except Poison:
+        return "poison"
+    return [column.tobytes() for column in points]
+
+
+@given(
+    st.lists(_BLOCK, min_size=1, max_size=12),
+    st.sampled_from([0, 1, 2]),
+    st.lists(_floats, min_size=3, max_size=3),
+    st.lists(st.tuples(st.integers(0, 400), st.integers(1, 255)), max_size=2),
+    st.integers(0, 40),
+)
+def test_stepping_over_rows_finds_what_unpacking_finds(
+    blocks: list[tuple[int, bool]], schema: int, values: list[float], flips: list[tuple[int, int]], short: int
+) -> None:
+    """Rows between checks, as many as there may be, damaged or cut short: the same points, or the same refusal."""
+    source = Source(role="")
+    for rows, checked in blocks:
+        for row in range(rows):
+            source.raw_row(schema, values[: len(SCHEMAS[schema])], row, NOW_NS)
+        if checked:
+            source.check()
+    raw = bytearray(source.batch().raw)
+    for at, flip in flips:
+        if at < len(raw):
+            raw[at] ^= flip
+    told = bytes(raw[: len(raw) - short]) if short < 10 else bytes(raw)
+    with pytest.MonkeyPatch.context() as patch:
+        found = _outcome(told)
+        patch.setattr(columns, "_row_ends", lambda _: None)
+        assert found == _outcome(told)
+
+
+def test_rows_between_checks_are_stepped_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch of rows and checks is never unpacked event by event."""
+    source = Source(role="")
+    for row in range(100):
+        source.raw_row(2, [1.0, 2.0, 3.0], row, NOW_NS)
+        if row % 9 == 4:
+            source.check()
+    monkeypatch.setattr(columns, "event_ends", None)
+    rows = decode(source.batch().raw, 0, SCHEMAS).points
+    assert isinstance(rows, columns.Rows)
+    assert rows.values().tolist() == [[1.0, 2.0, 3.0]] * 100
 
 
 def test_rows_of_an_unknown_schema_are_kept_apart() -> None:

@@ -77,11 +77,12 @@ def _columns(draft: Draft, members: Sequence[RowColumns]) -> list[_Series]:
     position = np.concatenate([member.points.position for member in members])
     ends = np.cumsum([len(member.points.step) for member in members])
     names = [draft.names[code] for code in members[0].code.tolist()]
-    place = np.argsort(np.array(names, object))
+    place = np.empty(len(names), np.intp)  # of each column among the channels in order
+    place[sorted(range(len(names)), key=names.__getitem__)] = np.arange(len(names))
     count = len(step)
     values = np.empty((len(names), count))
     for member, end in zip(members, ends.tolist(), strict=True):
-        values[:, end - len(member.points.step) : end] = member.points.value.T[place]
+        values[place, end - len(member.points.step) : end] = member.points.values().T
     order = series_order(np.zeros(count, np.int32), step, time_us)
     if order is not None:
         step, time_us, values = step[order], time_us[order], values[:, order]
@@ -127,9 +128,7 @@ def _sorted(draft: Draft, entries: Sequence[Columns]) -> list[_Series]:
         return Point(step[i].item(), int(time_us[i]), source, int(position[i]), plain_float(value[i].item()))
 
     return [
-        _Series(
-            Stretch(draft.names[code], end - begin, step, time_us, begin, value, begin), partial(point, begin)
-        )
+        _Series(Stretch(draft.names[code], end - begin, step, time_us, begin, value, begin), partial(point, begin))
         for code, begin, end in zip(used, bounds[:-1], bounds[1:], strict=True)
     ]
 
