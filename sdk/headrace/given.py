@@ -28,6 +28,8 @@ def is_path(artifact: Any) -> bool:
     if isinstance(artifact, str | os.PathLike):
         return True
     if hasattr(artifact, "read"):
+        if getattr(artifact, "closed", False) or (hasattr(artifact, "readable") and not artifact.readable()):
+            raise InvalidValue(f"{artifact!r:.80} cannot be read: open it for reading, or log it by its path")
         return False
     raise InvalidValue(
         f"an artifact must be a path, an open file or a buffer, not {artifact!r:.80} of type {type(artifact).__name__}"

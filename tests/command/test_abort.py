@@ -139,7 +139,7 @@ def test_abort_ends_a_process_and_its_children_and_the_store_says_aborted(place:
     )
     trainer = train(body)
     place.wait_known(trainer.experiment)
-    done = place.command("abort", trainer.experiment, "--reason", "the loss diverged")
+    done = place.command("abort", trainer.experiment, "--reason", "the loss diverged, password=hunter2")
     assert done.returncode == 0, done.stderr
     assert trainer.process.wait(30) == -signal.SIGTERM
     assert not any(runs(int(pid)) for pid in trainer.words[1:])
@@ -149,7 +149,7 @@ def test_abort_ends_a_process_and_its_children_and_the_store_says_aborted(place:
     [source] = [one for one in found.record.sources.values() if one.role == "owner"]
     assert source.state == "aborted"
     assert source.detail
-    assert source.detail.endswith(": the loss diverged")
+    assert source.detail.endswith(": the loss diverged, password=***")  # secrets are masked in it, too
     assert found.record.traceback is None
     shown = place.command("show", found.id)
     assert "the loss diverged" in shown.stdout

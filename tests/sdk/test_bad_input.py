@@ -44,6 +44,12 @@ class Case(NamedTuple):
     builtin: type[Exception] = ValueError
 
 
+def _closed() -> io.StringIO:
+    buffer = io.StringIO("a")
+    buffer.close()
+    return buffer
+
+
 class Twice:
     """A mapping that has a name twice."""
 
@@ -70,6 +76,12 @@ EXPERIMENT = {
     ),
     "an artifact of a number": Case(
         lambda e: e.log_artifact(3), InvalidValue, r"path, an open file or a buffer, not 3"
+    ),
+    "an artifact that is closed": Case(
+        lambda e: e.log_artifact(_closed(), "a"), InvalidValue, r"cannot be read: open it for reading, or log it by its"
+    ),
+    "an artifact that is only written": Case(
+        lambda e: e.log_artifact(io.BufferedWriter(io.BytesIO()), "a"), InvalidValue, r"cannot be read"
     ),
     "properties' names": Case(lambda e: e.set_property(3, "a"), InvalidName, r"property name must be a str, not 3"),
     "a tag of a number": Case(lambda e: e.append_tag(3), InvalidValue, r"str, or a list of str, not 3", TypeError),

@@ -41,9 +41,11 @@ def test_arrays_of_every_shape_come_back_pixel_by_pixel(shape: tuple[int, ...]) 
         (np.array([[0.0, 128.4]]), [0, 128]),
         (np.array([[np.nan, np.inf]]), [0, 255]),
         (np.array([[0.5, -1.0]], dtype=np.float16), [128, 0]),
+        (np.array([[1e300, 0.0]]), [255, 0]),
     ],
     ids=str,
 )
+@pytest.mark.filterwarnings("error")
 def test_values_become_brightness(pixel: Any, seen: list[int]) -> None:
     """Truth is black and white, integers are clipped, floats are 0..1 unless one is larger; NaN is black."""
     assert decoded(pixel).tolist() == [seen]
@@ -75,6 +77,31 @@ def test_pictures_encode_themselves(mode: str) -> None:
     """In every mode of Pillow's, also those that PNG cannot hold."""
     picture = Image.new("RGB", (3, 2), "red").convert(mode)
     assert decoded(picture).shape[:2] == (2, 3)
+
+
+MODES = {
+    "I": "I;16",
+    "I;16": "I;16",
+    "LA": "LA",
+    "La": "LA",
+    "PA": "RGBA",
+    "RGBa": "RGBA",
+    "RGBX": "RGB",
+    "YCbCr": "RGB",
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_of_rare_modes_what_a_png_can_hold_is_kept(mode: str) -> None:
+    """Transparency, and 16 bits of grey."""
+    assert Image.open(io.BytesIO(encode_image(Image.new(mode, (3, 2))).data)).mode == MODES[mode]
+
+
+def test_a_picture_that_cannot_be_written_is_refused_as_such() -> None:
+    """With its mode and the remedy, whatever Pillow raises."""
+    picture = Image.new("RGB", (3, 0))
+    with pytest.raises(InvalidValue, match=r"mode 'RGB' does not become a PNG.*convert\('RGB'\) it"):
+        encode_image(picture)
 
 
 def test_figures_encode_themselves() -> None:

@@ -22,6 +22,7 @@ from headrace.command.options import HomeOption, IdArgument, JsonOption, Project
 from headrace.command.probes import Access, access
 from headrace.command.running import running
 from headrace.command.settings import UpSettings
+from headrace.secrets import masked_text
 from headrace.service.secrets import masked
 from headrace.service.settings import load_settings
 from headrace_proto import messages, subjects
@@ -83,7 +84,7 @@ def abort(
             out().print(_line(heard), soft_wrap=True, markup=False, highlight=False)
 
     try:
-        answers = asyncio.run(_Asking(broker, reason, -1.0 if grace is None else grace, tell).run(wanted))
+        answers = asyncio.run(_Asking(broker, masked_text(reason), -1.0 if grace is None else grace, tell).run(wanted))
     except NobodyAnswers as error:
         raise NobodyAnswers(f"{error}{_stored(wanted, store, where)}") from None
     if json:

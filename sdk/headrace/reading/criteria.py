@@ -105,12 +105,12 @@ def _with_tags(table: pa.Table, tags: Sequence[str] | None) -> Iterator[Mask]:
 def _running_at_least(table: pa.Table, seconds: float | None, now: datetime) -> Mask | None:
     if seconds is None:
         return None
-    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float, np.integer, np.floating)):
         raise InvalidValue(f"min_running_time={seconds!r} must be a number of seconds")
     created, known = times_us(table["created_at"])
     finished, ended = times_us(table["finished_at"])
     running = np.where(ended, finished, us_of(now)) - created
-    return known & (running >= seconds * 1e6)
+    return known & (running >= float(seconds) * 1e6)
 
 
 def times_us(column: pa.ChunkedArray[Any]) -> tuple[NDArray[np.int64], Mask]:

@@ -6,6 +6,7 @@ import pickle
 from math import inf, isnan
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
 from headrace.reading import StoredProject
@@ -52,6 +53,7 @@ def test_criteria(files: Store) -> None:
     assert found(min_running_time=10) == ["one", "two", "three"]
     assert found(min_running_time=11) == ["one", "three"]
     assert found(min_running_time=101) == ["three"]
+    assert found(min_running_time=np.int64(11)) == found(min_running_time=10.5) == ["one", "three"]
     assert [len(project), [experiment.internal_id for experiment in project]] == [3, [one.id, two.id, three.id]]
 
 
