@@ -49,7 +49,7 @@ def _existing(path: str) -> str:
 def _mount_of(folder: str) -> str:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        with open(f"/proc/self/fdinfo/{descriptor}", encoding="ascii") as file:
+        with open(f"/proc/self/fdinfo/{descriptor}", encoding="utf-8") as file:
             return next(line.split()[1] for line in file if line.startswith("mnt_id:"))
     except StopIteration as error:
         raise ValueError(f"/proc does not say on which mount {folder!r} is") from error

@@ -17,7 +17,7 @@ _PID_MAX: Final = 1 << 22
 
 def _first_line(path: str) -> str:
     try:
-        with open(path, encoding="ascii", errors="replace") as file:
+        with open(path, encoding="utf-8", errors="replace") as file:  # a codec of its own would have to be imported
             return file.readline().strip()
     except OSError:
         return ""
