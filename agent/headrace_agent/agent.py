@@ -74,6 +74,8 @@ class Agent:
         self.feedback: Final = Feedback(
             self._binding, self.tail, self.events, self.uploader, self.metrics, self.reporter.changed
         )
+        for part in (self.reporter, self.uploader):
+            self.tail.when_awaited(part.awaited)
         self.retention: Final = Retention(self.home, self.tail, self.reporter, self.metrics, self._finished)
         self.quota: Final = Quota(self.home, settings.quota, self._unstored)
         self.syncer: Final = Syncer(self.tail, settings.sync_s)

@@ -29,6 +29,10 @@ class Exits:
         self._descriptors: dict[_Process, int] = {}
         self._sources: dict[int, dict[str, Source]] = {}
 
+    def fileno(self) -> int:
+        """Readable when `ended` has something to say."""
+        return self._epoll.fileno()
+
     def __len__(self) -> int:
         return len(self._descriptors)
 

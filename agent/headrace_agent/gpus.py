@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 from typing import Any, Final, NamedTuple, Protocol
 
 GIB: Final = float(1 << 30)
+NVML: Final = "libnvidia-ml.so.1"
+"""What comes with NVIDIA's driver, and what `pynvml` loads."""
 log = logging.getLogger(__name__)
 
 
@@ -70,8 +73,9 @@ class NvmlGpus:
 def find_gpus() -> Gpus:
     """The GPUs of this machine; none when there is no driver."""
     try:
-        import pynvml
-    except ImportError:
+        ctypes.CDLL(NVML)
+        import pynvml  # 15 MiB, which a machine without the driver need not pay
+    except (OSError, ImportError):
         return NoGpus()
     try:
         pynvml.nvmlInit()

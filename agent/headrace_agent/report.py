@@ -1,6 +1,6 @@
 """The agent's word to trainers: the status files.
 
-A file is written only when something in it changed: within 100 ms when a trainer waits for it, every STEADY_S else, and all of them
+A file is written only when something in it changed: at once when a trainer waits for it, every SELDOM_S else, and all of them
 together never take more than a twentieth of the agent's time. What a trainer waits for is `stored`, which changes once a commit.
 
 A spooled file is in its folder before the event that names it is in the journal. So `files` is counted when a status is written,
@@ -17,14 +17,14 @@ import time
 from contextlib import suppress
 from typing import Final
 
+from headrace.service.pausing import comes_within
 from headrace_agent.source import Source
-from headrace_agent.ticks import TICK_S, tick
 from headrace_proto.home import Home
 from headrace_proto.spool import is_spool_file
 from headrace_proto.status import SourceStatus, Status, read_status, write_status
 
 SHARE: Final = 0.05
-STEADY_S: Final = 5.0
+SELDOM_S: Final = 10.0
 """A file costs the agent a millisecond, as much as it takes to ship 5,000 points; for who only looks this is soon enough."""
 KEPT_S: Final = 7 * 24 * 3600
 """An experiment's last status outlives its journals: a `wait` in another process may still look."""
@@ -54,8 +54,14 @@ class Reporter:
     def changed(self, source: Source) -> None:
         """Something that trainers may want to know of this source has changed."""
         experiment = source.header.experiment
+        first = not self._changed  # then nobody knows yet until when it may wait
         self._changed.setdefault(experiment, {})[source.id] = source
         self._live.setdefault(experiment, set()).add(source.id)
+        if first or self._is_due(experiment, time.monotonic()):
+            self._news.set()
+
+    def awaited(self) -> None:
+        """A trainer has begun to wait: something that changed before may be due now."""
         self._news.set()
 
     def finished(self, source: Source) -> None:
@@ -72,15 +78,20 @@ class Reporter:
         """Write until cancelled, then once more."""
         try:
             while True:
-                if not self._changed:
-                    await self._news.wait()
+                self._news.clear()
                 began_s = time.monotonic()
                 for experiment in [one for one in self._changed if self._is_due(one, began_s)]:
                     self._write(experiment)
-                spent_s = time.monotonic() - began_s
-                await tick(max(math.ceil(spent_s / SHARE / TICK_S), 1) * TICK_S)
+                await asyncio.sleep((time.monotonic() - began_s) / SHARE)
+                await self._until_due()
         finally:
             self.write_changed()
+
+    async def _until_due(self) -> None:
+        """Return when something changed that is due, or a file has waited for long enough."""
+        written_s = [self._written_s.get(experiment, -math.inf) for experiment in self._changed]
+        pause_s = max(min(written_s) + SELDOM_S - time.monotonic(), 0.0) if written_s else None
+        await comes_within(self._news, pause_s)
 
     def write_changed(self) -> None:
         """Write every status that changed."""
@@ -89,7 +100,7 @@ class Reporter:
 
     def _is_due(self, experiment: str, now_s: float) -> bool:
         """Whether it was not written for a while, or somebody is waiting for what is new in it."""
-        if now_s - self._written_s.get(experiment, -math.inf) >= STEADY_S:
+        if now_s - self._written_s.get(experiment, -math.inf) >= SELDOM_S:
             return True
         known = self._short_ids.get(experiment, "")
         return any(
@@ -99,8 +110,6 @@ class Reporter:
 
     def _write(self, experiment: str) -> None:
         changed = self._changed.pop(experiment, {})
-        if not self._changed:
-            self._news.clear()
         self._written_s[experiment] = time.monotonic()
         path = self._home.status(experiment)
         sources = self._sources.get(experiment)

@@ -27,9 +27,8 @@ from headrace_proto.home import GONE, Home
 from headrace_proto.limits import SEGMENT_BYTES_FIRST
 from headrace_proto.messages import Mark
 
-PERIOD_S: Final = 0.3
-"""For sources that do not rest."""
 REST_PERIOD_S: Final = 2.0
+"""The others have a round each tick."""
 KEEP_NS: Final = 30_000_000_000
 """A mark is kept when it frees a segment, and this often in any case: an agent that starts again begins at the mark kept last."""
 LEFTOVERS_PERIOD_S: Final = 30.0
@@ -73,7 +72,7 @@ class Retention:
             if time.monotonic() - statuses_s > STATUS_PERIOD_S:
                 statuses_s = time.monotonic()
                 self._reporter.remove_old(time.time())
-            await tick(PERIOD_S)
+            await tick()
 
     def _sweep(self, shipped: frozenset[str]) -> None:
         self._leftovers.sweep(shipped, time.monotonic_ns())

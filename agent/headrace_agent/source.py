@@ -26,11 +26,14 @@ from headrace_proto.limits import BATCH_RAW_TARGET
 from headrace_proto.messages import Mark
 
 BATCH_AGE_NS: Final = 50_000_000
-"""What a look finds is sent by the next one, after a pause."""
-STEADY_AGE_NS: Final = 250_000_000
-"""What comes again and again is gathered a little longer: a frame costs the node half a millisecond of CPU however small it is, and
-the quickest collector commits twice a second."""
-PAUSE_NS: Final = 1_000_000_000
+"""After a pause, what a look finds is sent by the next one."""
+STEADY_AGE_NS: Final = 400_000_000
+"""Between two frames of what comes again and again, so that each steady look (`ticks.STEADY_S`) makes one: a frame costs the node
+half a millisecond of CPU however small it is, and the quickest collector commits twice a second."""
+PAUSE_NS: Final = 700_000_000
+"""Who logs once a second is sent at once each time."""
+BUSY_NS: Final = 1_000_000_000
+"""Since the last frame that was filled: such a source is looked at often, so that its frames leave evenly."""
 AWAITED_NS: Final = 3_000_000_000
 """Who waits asks once a second."""
 BOUNDARIES_MAX: Final = 1024
@@ -61,6 +64,7 @@ class Source:
     def __init__(self, reader: JournalReader, budget: Budget, mark: Mark | None, now_ns: int) -> None:
         self.header: Final[Header] = reader.header
         self.id: Final = reader.header.source
+        self.is_system: Final = reader.header.role == Role.SYSTEM
         self.phase: Final = hash(self.id)  # spreads what is done now and then over the sources
         self.folder: Final = reader.folder
         # A machine has booted since it was written: its end may be lost with the power although the store has it.
@@ -76,7 +80,7 @@ class Source:
         self.batch_age_ns = STEADY_AGE_NS
         # Since when something waits to be cut. What a journal holds when it is found has waited for long enough.
         self.pending_ns: int | None = 0 if reader.end > self.window.cut else None
-        self._cut_ns = self._asked_ns = now_ns - AWAITED_NS - 1
+        self._cut_ns = self._asked_ns = self._filled_ns = now_ns - AWAITED_NS - 1
         self.grew_ns = now_ns
         self.death = Death.UNPROVEN
         request = abort.asked(reader.folder)
@@ -94,7 +98,7 @@ class Source:
     def is_written_here(self) -> bool:
         """Whether a process of this machine logs to it, as far as anybody knows; what the agent itself logs does not count."""
         unended = not self.closed and self.death is Death.UNPROVEN
-        return unended and not self.outlived and self.header.role != Role.SYSTEM
+        return unended and not self.outlived and not self.is_system
 
     @property
     def over(self) -> bool:
@@ -138,13 +142,23 @@ class Source:
         if pending >= BATCH_RAW_TARGET:
             return Due.LIVE if hurry else Due.BACKLOG
         if pending > 0:
-            aged = self.pending_ns is not None and now_ns - self.pending_ns >= self._age_ns(self.pending_ns)
+            aged = self.pending_ns is not None and self._has_aged(self.pending_ns, now_ns)
             return Due.LIVE if aged or hurry or self.closed or self.flush_to is not None else Due.NOTHING
         return Due.LIVE if self.owes_flush or self.owes_death else Due.NOTHING
 
-    def _age_ns(self, since_ns: int) -> int:
-        """How long what came then may wait for company."""
-        return BATCH_AGE_NS if since_ns - self._cut_ns > PAUSE_NS else self.batch_age_ns
+    def _has_aged(self, since_ns: int, now_ns: int) -> bool:
+        """Whether what waits since then has waited for company long enough."""
+        if self._came_after_a_pause(since_ns):
+            return now_ns - since_ns >= BATCH_AGE_NS
+        return now_ns - self._cut_ns >= self.batch_age_ns
+
+    def _came_after_a_pause(self, since_ns: int) -> bool:
+        return not self.is_system and since_ns - self._cut_ns > PAUSE_NS
+
+    def is_steady(self, now_ns: int) -> bool:
+        """Whether it does, if anything, a little again and again, and nobody minds if that is seen half a second later."""
+        fresh = self.pending_ns is not None and self._came_after_a_pause(self.pending_ns)
+        return not fresh and now_ns - self._filled_ns > BUSY_NS
 
     def awaited(self, now_ns: int) -> bool:
         """Whether a trainer waits for the store's word."""
@@ -181,6 +195,8 @@ class Source:
             self._boundaries.append(end)
         self.pending_ns = now_ns if self.end > end else None
         self._cut_ns = now_ns
+        if end - first >= BATCH_RAW_TARGET // 2:
+            self._filled_ns = now_ns
 
     def asked_to_flush(self) -> None:
         """A trainer waits for everything that is committed now."""

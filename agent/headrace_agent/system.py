@@ -10,7 +10,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterable
-from typing import Final
 
 from headrace_agent.hardware import ReadSample
 from headrace_agent.source import Source
@@ -21,8 +20,6 @@ from headrace_proto.events import Outcome, Role
 from headrace_proto.home import Home
 from headrace_proto.journal import JournalWriter, SourceFacts, machine
 
-LOOK_S: Final = 0.3
-"""How soon an experiment that has just begun gets its first row, and one that has ended its last word."""
 log = logging.getLogger(__name__)
 
 
@@ -60,7 +57,9 @@ class SystemSources:
         try:
             while True:
                 await self.work()
-                await tick(LOOK_S)
+                await (
+                    tick()
+                )  # how soon an experiment that has just begun gets its first row, and one that has ended its last
         finally:
             self.close()
 

@@ -1,7 +1,11 @@
 """Tailing: looks at every journal of the home again and again, and offers what has something to ship.
 
-A source that has rested for a second is only watched (see `rest`). Descriptors are bounded: when more
-journals are open than the limit allows, those that rest are closed and only glanced at once a second.
+How often depends on what a source does. One that rests is only watched, ten times a second (see `rest`), and so is one looked at
+that has just begun again, or that logs much. What logs a little again and again is looked at twice a second, all of them in one
+go: waking costs the most. The bell tells in between of new journals, of trainers that wait, and of processes that ended.
+
+Descriptors are bounded: when more journals are open than the limit allows, those that rest are closed and only glanced at once a
+second.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
+from headrace_agent.bell import Bell
 from headrace_agent.discovery import Discovery
 from headrace_agent.exits import Exits
 from headrace_agent.glances import Glances
@@ -22,16 +27,16 @@ from headrace_agent.lane import SourceLane
 from headrace_agent.rest import ROUNDS, Rest
 from headrace_agent.ship import Shipper
 from headrace_agent.source import Death, Source
-from headrace_agent.ticks import tick
+from headrace_agent.ticks import STEADY_S, TICK_S, tick_number, until_tick
 from headrace_proto import filesystem
 from headrace_proto.errors import HeadraceError
 from headrace_proto.home import Home
 from headrace_proto.journal import JournalReader, machine
 
 SETTLE_S: Final = 0.002
-"""After journals were found: what they hold may be read a millisecond after it was seen."""
-IDLE_NS: Final = 1_000_000_000
-"""A source that has rested this long is watched only."""
+"""What was seen may be read a millisecond later."""
+IDLE_NS: Final = 400_000_000
+"""A source in which a steady look finds nothing new is watched only."""
 REST_NS: Final = 2_000_000_000
 FILES_A_SOURCE: Final = 5
 """The segment being written, the one made ahead of it, and one to catch up with; at rest the maps of the first two; its process."""
@@ -69,42 +74,70 @@ class Tail:
         self._awake: dict[str, SourceLane] = {}
         self._rest = Rest(mapped=filesystem.can_be_mapped(home.kind))
         self._exits = Exits(self._open_max)
+        self._bell = Bell(
+            (home.journals, home.flush_requests), [self._exits.fileno()], hears=not filesystem.is_network(home.kind)
+        )
+        self._when_awaited: list[Callable[[], None]] = []
 
     async def run(self) -> None:
         """Look until cancelled."""
-        while True:
-            known = len(self.lanes)
-            self.look(time.monotonic_ns())
-            await (tick() if len(self.lanes) <= known else asyncio.sleep(SETTLE_S))
+        looked = -1
+        with self._bell:
+            while True:
+                now_ns = time.monotonic_ns()
+                steady, looked = tick_number(STEADY_S, now_ns) != looked, tick_number(STEADY_S, now_ns)
+                if self.look(now_ns, everywhere=steady) or steady:
+                    await asyncio.sleep(SETTLE_S)
+                    self.look(time.monotonic_ns())
+                await self._bell.rung(until_tick(TICK_S if self._must_look(time.monotonic_ns()) else STEADY_S))
 
-    def look(self, now_ns: int, *, discover: bool = True) -> None:
-        """One look at everything."""
+    def _must_look(self, now_ns: int) -> bool:
+        """Whether something may happen of which no bell tells, and which must not wait for the next steady look."""
+        steady = all(lane.source.is_steady(now_ns) for lane in self._awake.values())
+        return self._bell.deaf or bool(self._rest) or not steady
+
+    def when_awaited(self, call: Callable[[], None]) -> None:
+        """Have `call()` called when a trainer waits for the store."""
+        self._when_awaited.append(call)
+
+    def look(self, now_ns: int, *, discover: bool = True, everywhere: bool = True) -> bool:
+        """One look, at everything or at what is not steady. Whether what it found wants another as soon as that has settled."""
         self._looks += 1
+        known = len(self.lanes)
         if discover:
             for reader in self.discovery.look(self.lanes.keys(), now_ns):
                 self._add(self._make_lane(reader))
         flushed = self._take_flush_requests()
         if flushed:
             self.rouse(lambda lane: lane.source.header.experiment in flushed)
-        for source in self._exits.ended():
+            for call in self._when_awaited:
+                call()
+        ended = self._exits.ended()
+        for source in ended:
             self._rouse(self.lanes[source.id])
+        self._look_at_those_that_rest(now_ns)
+        crowded = len(self.lanes) > self._open_max
+        if crowded:
+            self.rouse(lambda _: True)
+        for lane in self.awake:
+            source = lane.source
+            flush = bool(flushed) and source.header.experiment in flushed
+            if not (everywhere or flush or source.exited) and source.is_steady(now_ns):
+                continue
+            idle = now_ns - source.grew_ns > IDLE_NS
+            self._look_at(lane, now_ns, flush=flush)
+            if idle and source.shipped and (crowded or not source.is_system):
+                self._let_rest(lane, now_ns, crowded=crowded)
+        self._shipper.lead(sum(self._ahead(lane.source) for lane in self._awake.values()), now_ns)
+        return bool(flushed or ended) or len(self.lanes) > known
+
+    def _look_at_those_that_rest(self, now_ns: int) -> None:
         for lane in self._rest.stirred(self._looks):
             self._look_at(lane, now_ns, flush=False)
             if lane.source.grew_ns == now_ns:
                 self._rouse(lane)
             elif lane.source.id in self.lanes:
                 self._rest.add(lane, now_ns)  # anew, for a look may have changed what there is to watch
-        crowded = len(self.lanes) > self._open_max
-        if crowded:
-            self.rouse(lambda _: True)
-        for lane in self.awake:
-            source = lane.source
-            idle = now_ns - source.grew_ns > IDLE_NS
-            flush = bool(flushed) and source.header.experiment in flushed
-            self._look_at(lane, now_ns, flush=flush)
-            if idle and source.shipped:
-                self._let_rest(lane, now_ns, crowded=crowded)
-        self._shipper.lead(sum(self._ahead(lane.source) for lane in self._awake.values()), now_ns)
 
     def _ahead(self, source: Source) -> int:
         return max(source.window.cut - max(source.stored, source.oldest), 0)
@@ -189,7 +222,7 @@ class Tail:
         return set()
 
     def close(self) -> None:
-        """Close every file. Nothing is looked at any more."""
+        """Close every file. Nothing is looked at any more, and `run` has ended."""
         self._rest.close()
         self._exits.close()
         for lane in self.lanes.values():

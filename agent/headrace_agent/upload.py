@@ -14,6 +14,7 @@ import time
 from contextlib import suppress
 from typing import Final
 
+from headrace.service.pausing import comes_within
 from headrace_agent.budget import Budget
 from headrace_agent.metrics import Metrics
 from headrace_agent.report import Reporter, spooled_files
@@ -21,7 +22,7 @@ from headrace_agent.ship import Shipper
 from headrace_agent.source import Source
 from headrace_agent.spoolfile import FileLane
 from headrace_agent.tail import Tail
-from headrace_agent.ticks import tick
+from headrace_agent.ticks import STEADY_S, until_tick
 from headrace_proto.home import Home
 from headrace_proto.messages import UNNAMED, FileMark, Rewind
 
@@ -55,12 +56,18 @@ class Uploader:
         self._site = site
         self._run = run
         self._seen: dict[str, int] = {}
+        self._news = asyncio.Event()
 
     async def run(self) -> None:
         """Work until cancelled."""
         while True:
+            self._news.clear()
             await self.work(time.monotonic_ns())
-            await tick()
+            await comes_within(self._news, until_tick(STEADY_S))
+
+    def awaited(self) -> None:
+        """A trainer has begun to wait: look now."""
+        self._news.set()
 
     async def work(self, now_ns: int) -> None:
         """One round: settle what the store has, look for new files, offer what is next."""
@@ -122,6 +129,8 @@ class Uploader:
         lane = self.lanes.get((mark.source, mark.file))
         if lane is not None and lane.header.experiment == mark.experiment and mark.offset >= 0:
             lane.marked(mark)
+            if lane.verdict is not None:
+                self._news.set()
 
     def rewind(self, rewind: Rewind) -> None:
         """The collector needs a file again from an offset."""

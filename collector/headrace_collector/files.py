@@ -15,9 +15,9 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from headrace.service.pausing import comes_within
 from headrace_collector.bench import Bench
 from headrace_collector.intake import REWIND_PAUSE_S, Arrival
-from headrace_collector.pausing import comes_within
 from headrace_collector.workshop import Workshop
 from headrace_proto.errors import Corrupt
 from headrace_proto.frame import Frame, raw_body

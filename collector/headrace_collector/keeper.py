@@ -24,8 +24,8 @@ from nats.js.errors import Error as JetStreamError
 
 from headrace.service.cancelling import stay_cancelled
 from headrace.service.logs import told
+from headrace.service.pausing import comes_within
 from headrace_collector.leases import BEAT_S, LEASE_TTL_S, LeaseBook, Member, Owner
-from headrace_collector.pausing import comes_within
 from headrace_proto import subjects
 
 _LOG: Final = logging.getLogger(__name__)

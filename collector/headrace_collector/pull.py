@@ -20,9 +20,9 @@ from nats.js import JetStreamContext
 from nats.js.api import Header
 
 from headrace.service.cancelling import stay_cancelled
+from headrace.service.pausing import comes_within
 from headrace_collector.consumer import Consumer, ConsumerGone, verify
 from headrace_collector.keeper import TRANSIENT
-from headrace_collector.pausing import comes_within
 from headrace_proto.limits import MIB
 
 _LOG: Final = logging.getLogger(__name__)

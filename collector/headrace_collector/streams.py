@@ -11,8 +11,8 @@ from nats.js import JetStreamContext
 from headrace.service.broker import ensure_streams
 from headrace.service.cancelling import stay_cancelled
 from headrace.service.logs import told
+from headrace.service.pausing import comes_within
 from headrace_collector.keeper import TRANSIENT
-from headrace_collector.pausing import comes_within
 from headrace_proto.errors import StreamUnsuitable
 
 _LOG: Final = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Final
 
-from headrace_collector.pausing import comes_within
+from headrace.service.pausing import comes_within
 
 _LOG: Final = logging.getLogger(__name__)
 

@@ -26,9 +26,9 @@ from typing import Final, NamedTuple
 
 import pyarrow.compute as pc
 
+from headrace.service.pausing import comes_within
 from headrace_collector.listing import Listing
 from headrace_collector.metrics import Metrics
-from headrace_collector.pausing import comes_within
 from headrace_proto.errors import CommitConflict, HeadraceError
 from headrace_proto.limits import RETENTION_S, SWEEP_COMMITS, SWEEP_GRACE_S
 from headrace_proto.store.backend import Store

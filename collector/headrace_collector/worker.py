@@ -18,11 +18,11 @@ from typing import Final
 
 from tenacity import AsyncRetrying, RetryCallState, wait_random_exponential
 
+from headrace.service.pausing import comes_within
 from headrace_collector.bench import Bench, Stored
 from headrace_collector.files import Files
 from headrace_collector.gathering import Gap, Gathering
 from headrace_collector.intake import FRAME_OVERHEAD, GAP_PATIENCE_S, Arrival, Verdict
-from headrace_collector.pausing import comes_within
 from headrace_collector.workshop import RETRY_S_FIRST, RETRY_S_MAX, Workshop
 from headrace_proto.errors import CommitConflict
 from headrace_proto.frame import SOURCE_GONE, Frame, FrameKind
@@ -304,6 +304,8 @@ class Worker:
             self._mark(source)
         for reply in replies:
             self._workshop.answers.ack(reply)
+        if any(arrival.frame.flush for arrivals in stored.taken.values() for arrival in arrivals):
+            self._workshop.answers.hurry()
 
     async def _list(self) -> None:
         """Have the newest commit shown in the catalog, and its parts looked after."""

@@ -58,7 +58,7 @@ def marked(reporter: Reporter, source: Source, position: int, short_id: str = ""
 
 async def test_a_status_is_told_soon_to_who_waits(home: Home, source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
     """A first word, a short id and whatever a trainer has asked for are written at once; all else when its time has come."""
-    monkeypatch.setattr(report, "STEADY_S", 3600.0)
+    monkeypatch.setattr(report, "SELDOM_S", 3600.0)
     async with reporting(home) as reporter:
         reporter.changed(source)
         await until(lambda: stored(home, source) == 0, "the first word")
@@ -67,6 +67,7 @@ async def test_a_status_is_told_soon_to_who_waits(home: Home, source: Source, mo
         marked(reporter, source, 2, "DIG-1")
         assert stored(home, source) == 1
         source.asked_to_flush()
+        reporter.awaited()
         await until(lambda: stored(home, source) == 2, "what is waited for")
     assert read_status(home.status(source.header.experiment)) is not None
 
@@ -75,13 +76,13 @@ async def test_what_nobody_waits_for_is_written_in_the_end(
     home: Home, source: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """News that were held back are in the file when the agent ends, and when their time comes."""
-    monkeypatch.setattr(report, "STEADY_S", 0.2)
+    monkeypatch.setattr(report, "SELDOM_S", 0.2)
     async with reporting(home) as reporter:
         marked(reporter, source, 1, "DIG-1")
         marked(reporter, source, 2, "DIG-1")
         await until(lambda: stored(home, source) == 2, "its time comes")
         marked(reporter, source, 3, "DIG-1")
         await until(lambda: stored(home, source) == 3, "its time comes again")
-        monkeypatch.setattr(report, "STEADY_S", 3600.0)
+        monkeypatch.setattr(report, "SELDOM_S", 3600.0)
         marked(reporter, source, 4, "DIG-1")
     assert stored(home, source) == 4

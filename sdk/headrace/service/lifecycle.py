@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import signal
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+STARTED_S: Final = 2.0
 
 
 def run_service(main: Callable[[asyncio.Event], Awaitable[None]]) -> None:
@@ -31,6 +33,12 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
+def _give_back_memory() -> None:
+    """Starting leaves 2 to 3 MiB free that glibc keeps, a twentieth of an agent at rest. Other libraries keep less."""
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 async def _supervised(main: Callable[[asyncio.Event], Awaitable[None]]) -> None:
     stop = asyncio.Event()
     task: asyncio.Future[Any] = asyncio.ensure_future(main(stop))
@@ -43,8 +51,10 @@ async def _supervised(main: Callable[[asyncio.Event], Awaitable[None]]) -> None:
 
     for number in STOP_SIGNALS:
         loop.add_signal_handler(number, on_signal)
+    giving_back = loop.call_later(STARTED_S, _give_back_memory)
     try:
         await task
     finally:
+        giving_back.cancel()
         for number in STOP_SIGNALS:
             loop.remove_signal_handler(number)
