@@ -1,0 +1,121 @@
+"""The bell: it rings for what comes, at once; and an agent whose bell is deaf works as well."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from headrace.service.nats_server import NatsServer
+from headrace_agent import bell as belling
+from headrace_agent import tail as tailing
+from headrace_agent.bell import Bell
+from headrace_proto.events import Outcome
+from headrace_proto.home import Home
+from headrace_proto.journal import JournalWriter
+from tests.agent.conftest import Serve, log_points, new_writer
+from tests.agent.far_end import FarEnd
+from tests.waiting import until
+
+LONG_S = 60.0
+
+
+async def rings(bell: Bell) -> bool:
+    """Whether it has rung, or does so long before the wait is over."""
+    began_s = time.monotonic()
+    await bell.rung(LONG_S)
+    return time.monotonic() - began_s < LONG_S / 2
+
+
+async def test_it_rings_for_what_comes_into_a_folder(tmp_path: Path) -> None:
+    """A file that is made there, and a folder that is moved there."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    (tmp_path / "made elsewhere").mkdir()
+    with Bell([str(tmp_path / "a"), str(tmp_path / "b")], [], hears=True) as bell:
+        assert not bell.deaf
+        (tmp_path / "a" / "file").touch()
+        assert await rings(bell)
+        (tmp_path / "made elsewhere").rename(tmp_path / "b" / "folder")
+        assert await rings(bell)
+        (tmp_path / "a" / "file").unlink()
+        await bell.rung(0.05)  # nothing came: this is only over when its time is
+
+
+async def test_it_rings_for_a_descriptor_and_when_it_is_rung() -> None:
+    """As that of the processes that ended."""
+    readable, writable = os.pipe()
+    try:
+        with Bell([], [readable], hears=False) as bell:
+            assert bell.deaf
+            os.write(writable, b"!")
+            assert await rings(bell)
+            os.read(readable, 1)
+            bell.ring()
+            assert await rings(bell)
+    finally:
+        os.close(readable)
+        os.close(writable)
+
+
+async def test_a_folder_that_is_taken_away_makes_it_deaf(tmp_path: Path) -> None:
+    """What is made in its place is another folder, of which the kernel says nothing."""
+    folder = tmp_path / "journals"
+    folder.mkdir()
+    with Bell([str(folder)], [], hears=True) as bell:
+        folder.rmdir()
+        await until(lambda: bell.deaf, "it is deaf")
+
+
+@pytest.mark.parametrize("deaf", [False, True])
+async def test_what_a_trainer_does_is_noticed_with_the_bell_and_without(
+    home: Home, nats_server: NatsServer, serve: Serve, monkeypatch: pytest.MonkeyPatch, *, deaf: bool
+) -> None:
+    """A new journal, what it logs after a rest, and that somebody waits. With an ear, that is not the doing of the clock."""
+    if deaf:
+        monkeypatch.setattr(belling, "INotify", _no_instance)
+    else:
+        monkeypatch.setattr(tailing, "STEADY_S", LONG_S)
+    async with FarEnd(nats_server.url, answering=False) as far, serve() as agent:
+        await until(lambda: agent.tail._bell.deaf == deaf, "it listens, or cannot")
+        writer = new_writer(home)
+        log_points(writer, 10)
+        await until(lambda: far.watermark(writer.source) == writer.position, "a new journal is found, and shipped")
+        open(home.flush_request(writer.experiment), "w").close()
+        await until(lambda: writer.source in far.flushed, "the question is passed on")
+        writer.close(Outcome.SUCCEEDED)
+        open(home.flush_request(writer.experiment), "w").close()
+        await until(lambda: far.watermark(writer.source) == writer.position, "the end is shipped as well")
+
+
+def _no_instance(**_: object) -> None:
+    raise OSError(24, "no inotify instance is left")
+
+
+async def test_steady_sources_are_looked_at_twice_a_second_all_of_them_at_once(
+    home: Home, nats_server: NatsServer, serve: Serve
+) -> None:
+    """However often they log: waking is what costs."""
+    async with FarEnd(nats_server.url) as far, serve() as agent:
+        writers = [new_writer(home) for _ in range(5)]
+        logging = asyncio.create_task(_log_often(writers))
+        await until(lambda: all(far.watermark(writer.source) > 0 for writer in writers), "all is on its way")
+        began_s, looks = time.monotonic(), agent.tail._looks
+        await until(lambda: agent.tail._looks >= looks + 12, "a dozen looks")
+        assert time.monotonic() - began_s > 12 * tailing.TICK_S
+        frames = [frame for frame in far.frames if frame.first > 0]
+        assert max(len(frame.body) for frame in frames) > 500, "a frame is what came in half a second"
+        logging.cancel()
+        for writer in writers:
+            writer.close(Outcome.SUCCEEDED)
+        await until(lambda: all(far.watermark(writer.source) == writer.position for writer in writers), "all arrived")
+
+
+async def _log_often(writers: list[JournalWriter]) -> None:
+    for step in range(10**9):
+        for writer in writers:
+            log_points(writer, 5, 5 * step)
+        await asyncio.sleep(0.02)
