@@ -31,14 +31,14 @@ exp = hr.init("chaos/killed").create_experiment(
     upload_source_files=[], upload_stdout=False, upload_stderr=False, send_hardware_metrics=False
 )
 begin, step, log, log_row = time.perf_counter(), 0, exp.log_metric, exp.log_metrics
-names = [f"c{n}" for n in range(8)]
+names, layers = [f"c{n}" for n in range(8)], [f"layer{n}/norm" for n in range(width)]
 while time.perf_counter() - begin < seconds:
     if width == 1:
         for step in range(step, step + 10_000):
             log(names[step & 7], step >> 3, step * 0.5)
     else:
         for step in range(step, step + 1_000):
-            log_row({f"layer{n}/norm": step * 0.5 + n for n in range(width)}, step)
+            log_row({layer: step * 0.5 + n for n, layer in enumerate(layers)}, step)
     step += 1
 logged_s = time.perf_counter() - begin
 receipt = exp.wait("stored", timeout=600)
