@@ -122,11 +122,17 @@ _SCRIPT: Final = (
 
 
 def look(given: GitInfo | None) -> tuple[GitInfo, Inquiry | None]:
-    """What is given, else what lies above the script that runs, with a question to git about the rest. Never fails."""
+    """What is given, else what lies above the script that runs, or else above the current folder, with a question to git about the
+    rest. Never fails.
+    """
     if given is not None:
         return clean(given), None
     script = sys.argv[0] if sys.argv else ""
-    found = find_repository(os.path.dirname(os.path.abspath(script)) if os.path.isfile(script) else os.getcwd())
+    try:
+        above = find_repository(os.path.dirname(os.path.abspath(script))) if os.path.isfile(script) else None
+        found = above or find_repository(os.getcwd())  # a command of an installed package lies in no repository
+    except OSError:  # the current folder was deleted
+        found = None
     info = read_repository(found[1]) if found else None
     if found is None or info is None:
         return GitInfo(), None

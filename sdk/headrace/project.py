@@ -123,7 +123,8 @@ class Project:
                 are sent as if there were none.
             handle_uncaught_exceptions: Keep the traceback of an exception that ends the process. Without, such an experiment
                 is *failed* without one, as soon as the agent sees that its process is gone.
-            git_info: What to say of the repository; by default what is found above the script, nothing for False.
+            git_info: What to say of the repository; by default what is found above the script, or the current
+                folder; nothing for False.
             hostname: This machine's name, if another one is to be shown.
             notebook_id: The notebook that this experiment is run from; see `create_notebook`. In a store on this machine (or any,
                 with `direct=True`) a checkpoint of its file is made; where that fails, a warning says so.

@@ -187,10 +187,30 @@ def test_a_given_git_info_is_taken_as_it_is(create: Create) -> None:
         assert not any("git" in facts for [facts] in journal_of(experiment).of(Kind.FACTS))
 
 
+def test_above_the_script_comes_before_the_current_folder(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A command of an installed package lies in no repository: then it is the one that it was called in."""
+    script = tmp_path / "bin/train"
+    script.parent.mkdir()
+    script.touch()
+    monkeypatch.setattr(sys, "argv", [str(script)])
+    monkeypatch.chdir(repository / "sub")
+    head = git(repository, "rev-parse", "HEAD")
+    assert look(None)[0] == GitInfo(head, "main")
+    other = tmp_path / "bin"
+    git(other, "init", "-q", "-b", "trunk")
+    assert look(None)[0] == GitInfo(None, "trunk")
+
+
 def test_no_repository_is_no_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Above a folder of its own there is none."""
-    monkeypatch.setattr(sys, "argv", [""])
+    """Above a folder of its own there is none; nor in a folder that was deleted meanwhile."""
+    monkeypatch.setattr(sys, "argv", ["train.py"])
     monkeypatch.chdir("/")
+    assert look(None) == (GitInfo(), None)
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
     assert look(None) == (GitInfo(), None)
 
 

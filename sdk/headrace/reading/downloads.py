@@ -112,7 +112,10 @@ def _require_stored(path: str, record: FileRecord) -> None:
 
 
 def _folder(destination_dir: str | None) -> str:
-    folder = os.path.abspath(destination_dir) if destination_dir else os.getcwd()
+    try:
+        folder = os.path.abspath(destination_dir or "")
+    except FileNotFoundError:
+        raise NotAFolder("the current folder was deleted: name one to download into, from the root") from None
     try:
         os.makedirs(folder, exist_ok=True)
     except (FileExistsError, NotADirectoryError):  # itself, or what it would lie in, is a file or a link to nowhere

@@ -68,7 +68,7 @@ def test_archives(experiment: StoredExperiment, tmp_path: Path) -> None:
     assert members(experiment.download_sources(destination_dir=str(tmp_path))) == {"train.py": b"print()"}
 
 
-def test_what_is_not_there(experiment: StoredExperiment, tmp_path: Path) -> None:
+def test_what_is_not_there(experiment: StoredExperiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A missing path is an error that shows what is there; a destination that is a file is one, too."""
     for call in (experiment.download_artifact, experiment.download_artifacts, experiment.download_sources):
         with pytest.raises(ArtifactNotFound, match="plot"):
@@ -81,6 +81,11 @@ def test_what_is_not_there(experiment: StoredExperiment, tmp_path: Path) -> None
         for call in (experiment.download_artifact, experiment.download_artifacts):
             with pytest.raises(NotAFolder, match=f"{wrong}' is no folder"):
                 call("model.bin", str(tmp_path / wrong))
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(NotAFolder, match="the current folder was deleted"):
+        experiment.download_artifact("model.bin")
 
 
 def test_a_file_on_its_way(files: Store, tmp_path: Path) -> None:
