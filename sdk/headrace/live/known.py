@@ -53,9 +53,11 @@ class Known:
 
 def known_from_journal(home: Home, source: str) -> Known:
     """What the journal of `source`, an experiment's owner on this node, begins with; nothing when it cannot be read."""
-    from headrace_proto.journal import JournalReader
-
     try:
+        from headrace_proto.journal import (
+            JournalReader,
+        )  # in here: without a descriptor left it cannot be imported, either
+
         reader = JournalReader(home.journal(source))
     except (OSError, HeadraceError):
         return Known()
