@@ -41,7 +41,9 @@ def attach(
         ExperimentNotFound: no id was given and none is inherited, or the home does not know it.
     """
     given = inherited()
-    if given is not None and internal_id in (None, given.experiment):
+    if given is not None and (
+        internal_id is None or _is_called(Home(given.home), given.project, given.experiment, internal_id)
+    ):
         return attach_to(
             Home(given.home),
             given.project,

@@ -174,6 +174,17 @@ def test_a_child_process_attaches_to_what_it_inherits(create: Create, home: Home
     assert journal_of(experiment).outcome is None
 
 
+def test_a_child_process_may_name_what_it_inherits(create: Create, home: Home, run_script: Run) -> None:
+    """By any of its ids: where its journals lie comes with the inheritance."""
+    experiment = create(key="night-7")
+    write_status(home.status(experiment.internal_id), Status("DIG-7", os.getpid(), time.time(), {}))
+    for called in ("DIG-7", "night-7", experiment.internal_id):
+        done = run_script(
+            f"import headrace as hr\nprint(hr.attach({called!r}).internal_id)", "none", HEADRACE_HOME="/nowhere"
+        )
+        assert done.stdout == f"{experiment.internal_id}\n", done.stderr
+
+
 def test_an_inheritance_says_everything(tmp_path: Path) -> None:
     """Home, store and mode, whatever characters are in them."""
     home = Home(tmp_path / "100%|home")
