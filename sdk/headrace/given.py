@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from io import BytesIO, StringIO
+from io import BytesIO, StringIO, UnsupportedOperation
 
 from headrace.spool import NO_ROOM
 from headrace_proto import names
@@ -28,8 +28,8 @@ def is_path(artifact: Any) -> bool:
     if isinstance(artifact, str | os.PathLike):
         return True
     if hasattr(artifact, "read"):
-        if getattr(artifact, "closed", False) or (hasattr(artifact, "readable") and not artifact.readable()):
-            raise InvalidValue(f"{artifact!r:.80} cannot be read: open it for reading, or log it by its path")
+        if getattr(artifact, "closed", False):
+            raise _unreadable(artifact)
         return False
     raise InvalidValue(
         f"an artifact must be a path, an open file or a buffer, not {artifact!r:.80} of type {type(artifact).__name__}"
@@ -47,13 +47,24 @@ def blocks_of(artifact: Any) -> Iterator[bytes]:
     """What an open file holds from where it stands, or a buffer, wherever it stands."""
     if isinstance(artifact, StringIO | BytesIO):
         artifact = type(artifact)(artifact.getvalue())  # type: ignore[arg-type] # whole, wherever it stands
-    while block := artifact.read(_BLOCK):
+    while block := _read(artifact):
         if isinstance(block, str):
             yield block.encode("utf-8", "surrogateescape")
         elif isinstance(block, bytes | bytearray | memoryview):
             yield bytes(block)
         else:
             raise InvalidValue(f"reading the artifact gave {block!r:.80}, which is neither bytes nor str")
+
+
+def _read(artifact: Any) -> Any:
+    try:
+        return artifact.read(_BLOCK)
+    except UnsupportedOperation as error:  # it was opened for writing; any other failure is the caller's
+        raise _unreadable(artifact) from error
+
+
+def _unreadable(artifact: Any) -> InvalidValue:
+    return InvalidValue(f"{artifact!r:.80} cannot be read: open it for reading, or log it by its path")
 
 
 def files_of(
