@@ -54,9 +54,8 @@ class Known:
 def known_from_journal(home: Home, source: str) -> Known:
     """What the journal of `source`, an experiment's owner on this node, begins with; nothing when it cannot be read."""
     try:
-        from headrace_proto.journal import (
-            JournalReader,
-        )  # in here: without a descriptor left it cannot be imported, either
+        # in here: without a descriptor left it cannot be imported, either
+        from headrace_proto.journal import JournalReader
 
         reader = JournalReader(home.journal(source))
     except (OSError, HeadraceError):
