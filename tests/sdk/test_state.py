@@ -11,6 +11,7 @@ import pytest
 import headrace as hr
 from headrace.experiment import alive
 from headrace_proto.home import Home
+from tests.sdk.conftest import Run
 
 QUIET: dict[str, Any] = {
     "upload_source_files": [],
@@ -66,6 +67,17 @@ def test_a_state_that_somebody_has_set_in_the_store_is_seen_by_who_still_runs(pr
     assert again.state == "running"
     again.stop()
     assert again.state == "succeeded"
+
+
+def test_without_a_descriptor_left_the_process_answers_for_itself(run_script: Run) -> None:
+    """What would look at the store cannot even be imported."""
+    done = run_script(
+        "import resource\nresource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))\n"
+        "files = []\ntry:\n    while True: files.append(os.open(os.devnull, os.O_RDONLY))\nexcept OSError: pass\n"
+        "first = exp.state\nexp.stop('bad')\nlast = exp.state\n"
+        "for file in files: os.close(file)\nprint(first, last)\n",
+    )
+    assert done.stdout == "running failed\n", done.stderr
 
 
 def test_where_the_store_cannot_be_read_the_process_answers_for_itself(

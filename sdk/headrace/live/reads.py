@@ -59,9 +59,9 @@ class Reads(Life):
         from headrace_proto.store.backend import open_store
 
         if self._reader is None or self._read_by != os.getpid():  # a store's connections are their process's own
-            self._read_by = os.getpid()
             store = open_store(self.origin.store, writable=False)
             self._reader = StoredExperiment(store, self.origin.project, self.internal_id)
+            self._read_by = os.getpid()
         else:
             self._reader.refresh()
         return self._reader
@@ -106,7 +106,7 @@ class Reads(Life):
             if self.ended:
                 self._catch_up()
             document = self._stored_now().record
-        except (HeadraceError, OSError):  # nothing stored, no part for reading, or a store that does not answer
+        except (HeadraceError, OSError, ImportError):  # nothing is stored, or nothing can be read
             return own
         here = document.sources.get(self.source)
         decides = self.origin.facts.role in (Role.OWNER, Role.RANK)
