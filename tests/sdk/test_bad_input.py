@@ -255,6 +255,37 @@ def test_an_image_that_is_too_large_is_not_logged(live: hr.Experiment, project: 
     assert "samples" not in live.stored().get_logs()
 
 
+OLD_S = 1_560_430_912
+
+
+@pytest.mark.parametrize("kind", ["live", "stored"])
+def test_a_point_of_a_time_before_a_reset_is_told_to_be_hidden(
+    live: hr.Experiment, project: hr.Project, kind: str, recwarn: pytest.WarningsRecorder
+) -> None:
+    """What a reset hides is told by its time: with an old one of its own, a point is not shown; others are."""
+    handle: Any = live if kind == "live" else project.get_experiments()[0]
+    handle.log_text("notes", "before")
+    live.save()
+    for name in ("loss", "notes"):
+        handle.reset_log(name)
+    live.save()
+    recwarn.clear()
+    handle.log_metric("loss", 2.0)
+    handle.log_metrics({"loss": 3.0, "other": 1.0})
+    handle.log_metric("other", 1.0, timestamp=OLD_S)
+    assert not recwarn.list
+    handle.log_metric("loss", 4.0, timestamp=OLD_S)
+    handle.log_metric("loss", 9, 4.0, timestamp=OLD_S)
+    handle.log_metrics({"loss": 5.0, "other": 1.0}, timestamp=OLD_S)
+    handle.log_text("notes", "after", timestamp=OLD_S)
+    told = [str(one.message) for one in recwarn.list]
+    assert [message.partition(":")[0] for message in told] == ["'loss'", "'loss'", "'loss'", "'notes'"]
+    assert all(f"time {OLD_S} is hidden, because the channel was reset" in message for message in told)
+    shown = live.stored()
+    assert list(shown.get_numeric_channels_values("loss")["loss"]) == [2.0, 3.0]
+    assert shown.get_logs()["notes"] is None
+
+
 CREATION: dict[str, tuple[dict[str, Any], type[HeadraceError], str]] = {
     "a name of a number": ({"name": 3}, InvalidValue, r"the experiment's name must be a str, not 3"),
     "a description of a list": ({"description": ["a"]}, InvalidValue, r"description must be a str, not \['a'\]"),

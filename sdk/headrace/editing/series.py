@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from headrace.editing.changes import Changes, Edit, inline_or_held
 from headrace.images import encode_image, too_large
-from headrace.live.series import channel_limits, step_and_value
+from headrace.live.series import channel_limits, hidden_by_reset, step_and_value
 from headrace.sending import ABSENT, Sending
 from headrace.values import has_place, metric_value, optional_text, step_number, text_value, timestamp_ns
 from headrace_proto import names
@@ -15,6 +15,7 @@ from headrace_proto.errors import ChannelNotFound, ChannelTypeMismatch, InvalidV
 from headrace_proto.events import Kind
 from headrace_proto.limits import IMAGE_BYTES_MAX, MIB
 from headrace_proto.store.commits import PART_KINDS
+from headrace_proto.store.documents import us_of
 from headrace_proto.warning import warn
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class SeriesEdits(Sending, Changes):
         """Log a number; the arguments are those of the live experiment's."""
         at, value = step_and_value(log_name, x, y, step)
         name = self._channel(log_name, "numeric")
-        number, time = metric_value(name, value), _time(timestamp)
+        number, time = metric_value(name, value), self._time(timestamp, "numeric", name)
         if _has_place(name, at):
             self._edit_all([Edit((Kind.POINT, name, at, time, number))])
 
@@ -49,7 +50,7 @@ class SeriesEdits(Sending, Changes):
         if not hasattr(values, "items"):
             raise InvalidValue(f"log_metrics takes a mapping of names to numbers, not {values!r:.80}")
         checked = {self._channel(name, "numeric"): metric_value(name, value) for name, value in values.items()}
-        at, time = step_number("log_metrics", step), _time(timestamp)
+        at, time = step_number("log_metrics", step), self._time(timestamp, "numeric", *checked)
         if _has_place(", ".join(checked), at):
             self._edit_all([Edit((Kind.POINT, name, at, time, number)) for name, number in checked.items()])
 
@@ -59,7 +60,7 @@ class SeriesEdits(Sending, Changes):
         """Log a text; the arguments are those of the live experiment's."""
         at, value = step_and_value(log_name, x, y, step)
         name = self._channel(log_name, "text")
-        text, time = text_value(name, value), _time(timestamp)
+        text, time = text_value(name, value), self._time(timestamp, "text", name)
         if _has_place(name, at):
             kept, payload = inline_or_held(text)
             self._edit_all([Edit((Kind.TEXT, name, at, time, kept), payload, len(text))])
@@ -82,7 +83,7 @@ class SeriesEdits(Sending, Changes):
             "name": optional_text("image_name", image_name),
             "description": optional_text("description", description),
         }
-        encoded, time = encode_image(value), _time(timestamp)
+        encoded, time = encode_image(value), self._time(timestamp, "image", name)
         if len(encoded.data) > IMAGE_BYTES_MAX:
             warn(too_large(name))
         elif _has_place(name, at):
@@ -110,9 +111,17 @@ class SeriesEdits(Sending, Changes):
             raise ChannelTypeMismatch(f"channel {checked!r} holds {has[0]} values; log {kind} ones under another name")
         return checked
 
-
-def _time(timestamp: float | None) -> int:
-    return time_ns() if timestamp is None else timestamp_ns(timestamp)
+    def _time(self, timestamp: float | None, kind: PartKind, *log_names: str) -> int:
+        """Now, or the time that a caller gives, with a warning where a reset of the channel hides what is of that time."""
+        if timestamp is None:
+            return time_ns()
+        given_ns = timestamp_ns(timestamp)
+        channels = getattr(self._snapshot.commit.document.channels, kind)
+        for name in log_names:
+            reset_at = channels[name].reset_at if name in channels else None
+            if reset_at is not None and given_ns <= 1000 * us_of(reset_at):
+                warn(hidden_by_reset(name, timestamp))
+        return given_ns
 
 
 def _has_place(name: str, step: float | None) -> bool:

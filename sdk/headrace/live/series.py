@@ -18,7 +18,7 @@ from headrace_proto.warning import warn
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from typing import Any, Final, SupportsFloat, SupportsIndex, TypeAlias, overload
 
     from headrace.live.handle import Origin
@@ -45,9 +45,18 @@ class Series(Sending, Handle):
         self._point: Callable[[str, Any, Any, int], None] = self._writer.point
         self._row = self._writer.row
         self._point_at: Callable[[str, Any, Any, int], None] = OrderWatch(self._point, self._end_watch)
+        self._reset_ns: Final[dict[str, int]] = {}
 
     def _end_watch(self) -> None:
         self._point_at = self._point
+
+    def _time(self, timestamp: Any, log_names: Iterable[Any]) -> int:
+        """The time that a caller gives, with a warning where a reset of the channel hides what is of that time."""
+        given_ns = timestamp_ns(timestamp)
+        for name in log_names if self._reset_ns else ():
+            if isinstance(name, str) and given_ns <= self._reset_ns.get(name, -1):
+                warn(hidden_by_reset(name, timestamp))
+        return given_ns
 
     if TYPE_CHECKING:
 
@@ -86,10 +95,10 @@ class Series(Sending, Handle):
         # `step` is not keyword-only, as the overloads have it: CPython 3.11 specialises no call of a function with such (40 ns)
         try:
             if y is ABSENT:
-                self._point(log_name, step, x, time_ns() if timestamp is None else timestamp_ns(timestamp))
+                self._point(log_name, step, x, time_ns() if timestamp is None else self._time(timestamp, (log_name,)))
             elif step is None:
                 point = self._point_at
-                point(log_name, x, y, time_ns() if timestamp is None else timestamp_ns(timestamp))
+                point(log_name, x, y, time_ns() if timestamp is None else self._time(timestamp, (log_name,)))
             else:
                 raise TypeError(
                     f"log_metric({log_name!r}, ...) takes the step either as `step=` or before the value, not both"
@@ -106,7 +115,7 @@ class Series(Sending, Handle):
         """
         try:
             row = self._row
-            row(values, step, time_ns() if timestamp is None else timestamp_ns(timestamp))  # type: ignore[arg-type]
+            row(values, step, time_ns() if timestamp is None else self._time(timestamp, values))  # type: ignore[arg-type]
         except Exception as error:
             if hasattr(values, "values"):
                 self._refuse(error)
@@ -136,7 +145,7 @@ class Series(Sending, Handle):
     def _log_text(self, name: str, x: Any, y: Any, timestamp: float | None, step: Any) -> None:
         at, value = step_and_value(name, x, y, step)
         text = text_value(name, value)
-        time = time_ns() if timestamp is None else timestamp_ns(timestamp)
+        time = time_ns() if timestamp is None else self._time(timestamp, (name,))
         self._log_payload(Kind.TEXT, ChannelType.TEXT, names.channel_name(name), at, time, text)
         self._known.others[name] = text[:TEXT_CHARACTERS_KEPT]
 
@@ -211,7 +220,7 @@ class Series(Sending, Handle):
             warn(too_large(name))
             self._writer.lose(1, "image too large")
             return
-        time = time_ns() if timestamp is None else timestamp_ns(timestamp)
+        time = time_ns() if timestamp is None else self._time(timestamp, (name,))
         facts["suffix"] = encoded.suffix
         self._log_payload(Kind.IMAGE, ChannelType.IMAGE, names.channel_name(name), at, time, encoded.data, facts)
         self._known.others[name] = None
@@ -220,6 +229,9 @@ class Series(Sending, Handle):
     def reset_log(self, log_name: str) -> None:
         """Hide everything that was logged to the channel up to now, by whichever process; it may be logged to anew.
 
+        What is hidden is told by its time: a point that is given a time before now will be hidden, too, with a warning. Steps
+        that are counted go on.
+
         Raises `ChannelNotFound` when neither this process nor the store knows the channel. Only for one that this process has not
         logged to itself is the store asked, as a read asks it; where that cannot tell, the reset is logged, with a warning.
         """
@@ -227,7 +239,9 @@ class Series(Sending, Handle):
         if not self._writer.knows(name):
             self._require_channel(name)
         # by the very clock of the points that it hides: under a stamp it could hide later ones, when that was set back
-        self._writer.event(Kind.RESET, time_ns(), name)
+        reset_ns = time_ns()
+        self._writer.event(Kind.RESET, reset_ns, name)
+        self._reset_ns[name] = reset_ns
         self._known.others.pop(name, None)
         self._known.elsewhere.pop(name, None)
         self._writer.forget(name)
@@ -264,6 +278,14 @@ class Series(Sending, Handle):
             self._writer.lose(1, str(full))
             return
         target.channel_event(kind, name, channel_type, step, time, kept.payload, *facts)
+
+
+def hidden_by_reset(name: str, timestamp: Any) -> str:
+    """What is said of a point that is logged under a time before that of its channel's reset, which hides all of such times."""
+    return (
+        f"{name!r}: a point of the time {timestamp!r} is hidden, because the channel was reset after that time: log it without a "
+        "timestamp, or to another channel"
+    )
 
 
 def channel_limits() -> dict[str, dict[str, int]]:
