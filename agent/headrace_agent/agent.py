@@ -156,7 +156,7 @@ class Agent:
         self.tail.rouse(lambda _: True)
         self.events.leash.loose = True
         while time.monotonic() < give_up_s:
-            self.tail.look(time.monotonic_ns(), discover=False)
+            self.tail.look(time.monotonic_ns(), folders=False)
             if all(lane.source.window.acked >= end for lane, end in wanted.items()):
                 return
             await asyncio.sleep(DRAIN_LOOK_S)

@@ -72,7 +72,8 @@ class Bell:
         """Have whoever waits look now."""
         self._rung.set()
 
-    async def rung(self, within_s: float) -> None:
-        """Return when it rings, or has rung since the last time, and after `within_s` in any case."""
-        await comes_within(self._rung, within_s)
+    async def rung(self, within_s: float) -> bool:
+        """Wait until it rings, or has rung since the last time, for `within_s` at most; whether it has."""
+        heard = await comes_within(self._rung, within_s)
         self._rung.clear()
+        return heard

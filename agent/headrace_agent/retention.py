@@ -116,7 +116,8 @@ class Retention:
         if mark is None or mark == kept.mark:
             return False
         gain = mark.position - (kept.mark.position if kept.mark else source.oldest)
-        return gain >= SEGMENT_BYTES_FIRST or gain < 0 or now_ns - kept.at_ns >= KEEP_NS
+        frees = source.reader.frees(mark.position) if source.reader else gain >= SEGMENT_BYTES_FIRST
+        return frees or gain < 0 or now_ns - kept.at_ns >= KEEP_NS
 
     async def _finish(self, source: Source) -> None:
         self._reporter.finished(source)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from headrace.service.settings import ServiceSettings
+from headrace_agent.ticks import STEADY_S
 from headrace_proto.subjects import DEFAULT_SITE, PART
 
 HARDWARE_S: float = 3.0
@@ -21,7 +22,9 @@ class AgentSettings(ServiceSettings):
     site: str = Field(default=DEFAULT_SITE, pattern=PART)
     quota: int | None = Field(default=None, ge=1024 * 1024, description="bytes of journals and spools together")
     sync_s: float = Field(
-        default=1.0, gt=0, description="how often growing segments are synced; 1 s may be lost with the power"
+        default=1.0,
+        ge=STEADY_S,
+        description="what is logged is stored or synced within this; more recent events may be lost with the power",
     )
     hardware_s: float = Field(default=HARDWARE_S, ge=0, description="seconds between hardware samples; 0 takes none")
     grace_s: float = Field(default=GRACE_S, ge=0, description="how long a stop may take to ship what is committed")

@@ -35,9 +35,11 @@ from headrace_proto.journal import JournalReader, machine
 
 SETTLE_S: Final = 0.002
 """What was seen may be read a millisecond later."""
-IDLE_NS: Final = 400_000_000
-"""A source in which a steady look finds nothing new is watched only."""
+IDLE_NS: Final = 600_000_000
+"""A source in which nothing is new for longer than from one steady look to the next, which so finds it once, is watched only."""
 REST_NS: Final = 2_000_000_000
+UNHEARD_TICKS: Final = 10
+"""After so many steady ticks the folders are looked into although no bell rang: refused journals are tried again."""
 FILES_A_SOURCE: Final = 5
 """The segment being written, the one made ahead of it, and one to catch up with; at rest the maps of the first two; its process."""
 FILES_SPARE: Final = 256
@@ -78,18 +80,24 @@ class Tail:
             (home.journals, home.flush_requests), [self._exits.fileno()], hears=not filesystem.is_network(home.kind)
         )
         self._when_awaited: list[Callable[[], None]] = []
+        self.looked: Final = asyncio.Event()
+        """Set by each steady look: it is known how far everything is."""
 
     async def run(self) -> None:
         """Look until cancelled."""
-        looked = -1
+        looked, rung = -1, True
         with self._bell:
             while True:
                 now_ns = time.monotonic_ns()
-                steady, looked = tick_number(STEADY_S, now_ns) != looked, tick_number(STEADY_S, now_ns)
-                if self.look(now_ns, everywhere=steady) or steady:
+                number = tick_number(STEADY_S, now_ns)
+                steady, looked = number != looked, number
+                listening = self._bell.deaf or rung or (steady and not number % UNHEARD_TICKS)
+                if self.look(now_ns, folders=listening, everywhere=steady) or steady:
                     await asyncio.sleep(SETTLE_S)
-                    self.look(time.monotonic_ns())
-                await self._bell.rung(until_tick(TICK_S if self._must_look(time.monotonic_ns()) else STEADY_S))
+                    self.look(time.monotonic_ns(), folders=listening)
+                if steady:
+                    self.looked.set()
+                rung = await self._bell.rung(until_tick(TICK_S if self._must_look(time.monotonic_ns()) else STEADY_S))
 
     def _must_look(self, now_ns: int) -> bool:
         """Whether something may happen of which no bell tells, and which must not wait for the next steady look."""
@@ -100,14 +108,15 @@ class Tail:
         """Have `call()` called when a trainer waits for the store."""
         self._when_awaited.append(call)
 
-    def look(self, now_ns: int, *, discover: bool = True, everywhere: bool = True) -> bool:
-        """One look, at everything or at what is not steady. Whether what it found wants another as soon as that has settled."""
+    def look(self, now_ns: int, *, folders: bool = True, everywhere: bool = True) -> bool:
+        """One look, at everything or at what is not steady, and into the home's folders or not. Whether what it found wants another
+        as soon as that has settled."""
         self._looks += 1
         known = len(self.lanes)
-        if discover:
+        if folders:
             for reader in self.discovery.look(self.lanes.keys(), now_ns):
                 self._add(self._make_lane(reader))
-        flushed = self._take_flush_requests()
+        flushed = self._take_flush_requests() if folders else set()
         if flushed:
             self.rouse(lambda lane: lane.source.header.experiment in flushed)
             for call in self._when_awaited:

@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 
 from headrace.service.nats_server import NatsServer
+from headrace_agent.lane import SourceLane
 from headrace_agent.lock import HomeLock
 from headrace_agent.quota import Quota, measure
+from headrace_agent.sync import Syncer
 from headrace_proto.errors import AlreadyRunning
 from headrace_proto.events import Outcome
 from headrace_proto.home import Home
-from headrace_proto.journal import JournalReader
+from headrace_proto.journal import JournalReader, JournalWriter
 from headrace_proto.limits import MIB
 from tests.agent.conftest import Serve, log_points, new_writer
 from tests.agent.far_end import FarEnd
@@ -84,10 +86,10 @@ def test_use_of_the_disk_is_what_is_allocated(home: Home) -> None:
     writer.close(Outcome.SUCCEEDED)
 
 
-async def test_what_grew_is_synced_and_what_rests_is_not(
+async def test_what_is_only_in_a_journal_is_synced_in_time_and_once(
     home: Home, nats_server: NatsServer, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A power loss takes at most the last period; a resting journal costs nothing."""
+    """A power loss takes at most the last HEADRACE_SYNC_S; a resting journal costs nothing, and nor does one that is stored."""
     synced: list[str] = []
     monkeypatch.setattr(JournalReader, "sync", lambda reader: synced.append(reader.header.source))
     async with FarEnd(nats_server.url, answering=False), serve(sync_s=3600) as agent:
@@ -95,14 +97,47 @@ async def test_what_grew_is_synced_and_what_rests_is_not(
         log_points(writer, 10)
         lane = await until(lambda: agent.tail.lanes.get(writer.source), "the source is found")
         await until(lambda: lane.source.end == writer.position, "its end is seen")
-        await agent.syncer.work()
+        syncer, now_s = Syncer(agent.tail, bound_s=1.0), 1000.0
+        await syncer.work(now_s)
+        assert synced == [], "it may be stored before its time has come"
+        await syncer.work(now_s + 0.5)
         assert synced == [writer.source]
-        await agent.syncer.work()
+        await syncer.work(now_s + 1.0)
         assert len(synced) == 1
-        log_points(writer, 10, 10)
-        await until(lambda: lane.source.end == writer.position, "its end is seen")
-        await agent.syncer.work()
+        await _log_and_see(lane, writer, 10)
+        await syncer.work(now_s + 1.5)
+        await _log_and_see(lane, writer, 20)
+        lane.source.stored = lane.source.end - 1  # all but a byte of what came last
+        await syncer.work(now_s + 2.0)
+        assert len(synced) == 1, "what came first is stored by now, and what came last has time"
+        await syncer.work(now_s + 2.5)
         assert len(synced) == 2
+        await _log_and_see(lane, writer, 30)
+        await syncer.work(now_s + 3.0)
+        lane.source.stored = lane.source.end
+        await syncer.work(now_s + 3.5)
+        assert len(synced) == 2, "all is stored"
+        writer.close(Outcome.SUCCEEDED)
+
+
+async def _log_and_see(lane: SourceLane, writer: JournalWriter, first: int) -> None:
+    log_points(writer, 10, first)
+    await until(lambda: lane.source.end == writer.position, "its end is seen")
+
+
+async def test_a_source_that_rests_before_it_is_stored_is_synced(
+    home: Home, nats_server: NatsServer, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The agent's own rounds, with a store that says nothing."""
+    synced: list[str] = []
+    monkeypatch.setattr(JournalReader, "sync", lambda reader: synced.append(reader.header.source))
+    async with FarEnd(nats_server.url, answering=False), serve() as agent:
+        writer = new_writer(home)
+        log_points(writer, 10)
+        await until(lambda: synced == [writer.source], "it is synced")
+        await until(lambda: len(agent.tail._rest) == 1, "it rests")
+        log_points(writer, 1, 10)
+        await until(lambda: len(synced) == 2, "it is synced again")
         writer.close(Outcome.SUCCEEDED)
 
 

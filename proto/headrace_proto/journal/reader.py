@@ -356,10 +356,14 @@ class JournalReader:
             sync_names(self.folder)
             self._linked = newest
 
+    def frees(self, below: int) -> bool:
+        """Whether there is a segment that lies wholly below the position."""
+        return len(self._files) > 1 and self._files[1].base <= below
+
     def trim(self, below: int) -> int:
         """Delete the segments that lie wholly below the position; the bytes that this freed."""
         freed = 0
-        while len(self._files) > 1 and self._files[1].base <= below:
+        while self.frees(below):
             file = self._files.pop(0)
             file.unlink()
             freed += file.size

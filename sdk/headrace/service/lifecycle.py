@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
-STARTED_S: Final = 2.0
+STARTED_S: Final = 3.0
 
 
 def run_service(main: Callable[[asyncio.Event], Awaitable[None]]) -> None:
