@@ -25,9 +25,9 @@ from headrace_proto import frame, subjects
 from headrace_proto.events import Outcome
 from headrace_proto.frame import Codec, Frame, FrameKind
 from headrace_proto.home import Home
-from headrace_proto.ids import random_id
+from headrace_proto.ids import random_id, token
 from headrace_proto.journal import JournalReader, JournalWriter
-from headrace_proto.limits import BATCH_RAW_TARGET, MIB
+from headrace_proto.limits import BATCH_RAW_TARGET, MIB, ROW_VALUES_MAX
 from tests.benchmarks.rows import Row
 
 
@@ -50,7 +50,13 @@ class Load(NamedTuple):
 
 SCALARS: Final = Load(1, 10_000_000, 3e6)
 ROWS: Final = Load(50, 40_000_000, 20e6)
+WIDE_ROWS: Final = Load(ROW_VALUES_MAX, 8_000_000, 0)
+FEW_SCALARS: Final = SCALARS._replace(values=5_000_000)
+FEW_ROWS: Final = ROWS._replace(values=12_000_000)
+"""Enough to fill all that a collector may hold."""
 CHANNELS: Final = [f"channel {number}" for number in range(8)]
+REST_S: Final = 0.4
+MERGES_S_MAX: Final = 4.0
 PROJECT: Final = "bench/collector"
 SITE: Final = "bench"
 
@@ -71,13 +77,23 @@ def run() -> list[Row]:
         rows += _rows(f"collector, one core, {load.named}, 1 source", load, took, load.at_least)
         took = asyncio.run(_measure(load, [0.01] * 100))
         rows += _rows(f"collector, one core, {load.named}, 100 experiments of a commit or two", load, took)
-    took = asyncio.run(_measure(SCALARS, [0.99, *[0.01 / 99] * 99]))
-    rows += _rows("collector, one core, scalars, one of 100 experiments has 99 %", SCALARS, took)
+    for named, load, shares, partition in _skews():
+        took = asyncio.run(_measure(load, shares, partition=partition))
+        rows += _rows(f"collector, one core, {load.named}, {named}", load, took)
     for workers in (1, 2):
         took = asyncio.run(_measure(SCALARS, [0.01] * 100, workers))
         named = f"collectors: {workers} on {os.cpu_count()} cores with their nats-server, 100 experiments"
         rows.append(Row(named, SCALARS.values * took.share / took.wall_s, "points/s"))
     return rows
+
+
+def _skews() -> Iterator[tuple[str, Load, list[float], int | None]]:
+    """How a load may be spread as badly as can be: its shares, and the token that all experiments have, if they have one."""
+    for load in (FEW_SCALARS, FEW_ROWS):
+        yield "one of 100 experiments has 99 %", load, [0.99, *[0.01 / 99] * 99], None
+        yield "1,000 experiments", load, [0.001] * 1000, None
+        yield "100 experiments of one partition", load, [0.01] * 100, 7
+    yield "1 source", WIDE_ROWS, [1.0], None
 
 
 def _rows(what: str, load: Load, took: _Took, at_least: float | None = None) -> list[Row]:
@@ -90,7 +106,7 @@ def _rows(what: str, load: Load, took: _Took, at_least: float | None = None) -> 
     ]
 
 
-async def _measure(load: Load, shares: Sequence[float], workers: int = 0) -> _Took:
+async def _measure(load: Load, shares: Sequence[float], workers: int = 0, partition: int | None = None) -> _Took:
     """One collector on one core, or so many free to run where they like, over experiments with these shares of the load."""
     with tempfile.TemporaryDirectory(prefix="headrace-bench-") as folder, NatsServer(Path(folder) / "nats") as server:
         client = await connect(server.url, name="bench", on_event=lambda text: None)
@@ -98,17 +114,26 @@ async def _measure(load: Load, shares: Sequence[float], workers: int = 0) -> _To
             js = client.jetstream()
             await ensure_streams(js)
             for number, share in enumerate(shares):
-                for sent in _frames(Home(Path(folder) / f"home-{number}"), load, round(load.values * share)):
+                for sent in _frames(
+                    Home(Path(folder) / f"home-{number}"), load, round(load.values * share), _experiment(partition)
+                ):
                     await js.publish(subjects.events(SITE, sent.experiment, sent.source), frame.encode(sent))
             return await _collect(js, server.url, f"{folder}/store", workers)
         finally:
             await client.close()
 
 
-def _frames(home: Home, load: Load, values: int) -> Iterator[Frame]:
+def _experiment(wanted: int | None) -> str:
+    """An experiment's id, of a token if one is wanted: partitions are sets of tokens."""
+    found = random_id()
+    while wanted not in (None, token(found)):
+        found = random_id()
+    return found
+
+
+def _frames(home: Home, load: Load, values: int, experiment: str) -> Iterator[Frame]:
     """A journal as a noisy training run writes it, cut and compressed as an agent does."""
     home.make()
-    experiment = random_id()
     writer = JournalWriter(home, PROJECT, experiment)
     (_log_points if load.width == 1 else _log_rows)(writer, values // load.width, load.width)
     writer.close(Outcome.SUCCEEDED)
@@ -185,8 +210,20 @@ async def _watch(js: JetStreamContext, process: psutil.Process) -> _Took:
         if not began_s and info.state.messages < whole:
             left, began_s, spent_s = info.state.messages, time.perf_counter(), _cpu_s(process)
         if not info.state.messages:
-            return _Took(left / whole, time.perf_counter() - began_s, _cpu_s(process) - spent_s, rss)
+            wall_s, cpu_s = time.perf_counter() - began_s, _cpu_s(process) - spent_s
+            return _Took(left / whole, wall_s, cpu_s, max(rss, await _rss_at_rest(process)))
         await asyncio.sleep(0.02)
+
+
+async def _rss_at_rest(process: psutil.Process) -> int:
+    """The largest resident size while what has ended is merged, until nothing more is done."""
+    rss, began_s, busy_s, spent_s = 0, time.perf_counter(), time.perf_counter(), 0.0
+    while time.perf_counter() - busy_s < REST_S and time.perf_counter() - began_s < MERGES_S_MAX:
+        await asyncio.sleep(0.02)
+        rss = max(rss, process.memory_info().rss)
+        if _cpu_s(process) - spent_s > REST_S / 10:
+            busy_s, spent_s = time.perf_counter(), _cpu_s(process)
+    return rss
 
 
 def _cpu_s(process: psutil.Process) -> float:
