@@ -129,7 +129,7 @@ class Bench:
     def _put_away(self, frame: Frame, reason: str) -> None:
         _LOG.error("a batch goes to quarantine", extra={"source": frame.source, "first": frame.first, "reason": reason})
         facts = {name: value for name, value in frame._asdict().items() if name != "body"}
-        put_away(self.store, token(frame.experiment), frame.body, {"frame": facts, "reason": reason})
+        put_away(self.store, token(frame.experiment), bytes(frame.body), {"frame": facts, "reason": reason})
 
     def awaits(self, file: PendingFile) -> bool:
         """Whether the newest commit, whoever made it, still waits for a file."""

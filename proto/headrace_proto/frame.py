@@ -20,10 +20,10 @@ A version that a collector does not know is put into quarantine with its bytes, 
 
 from __future__ import annotations
 
-from binascii import crc32
 from enum import StrEnum
 from struct import Struct
 from typing import Any, Final, NamedTuple
+from zlib import crc32
 
 import msgpack
 
@@ -63,7 +63,7 @@ class Codec(StrEnum):
 
 
 class Frame(NamedTuple):
-    """A frame, opened. `body` is decompressed only by `raw_body`."""
+    """A frame, opened. `body` is decompressed only by `raw_body`; of a frame that was decoded it is a view of the message."""
 
     kind: FrameKind
     project: str  # workspace/name: tells a collector where the experiment lies
@@ -71,7 +71,7 @@ class Frame(NamedTuple):
     source: str
     first: int
     end: int
-    body: bytes = b""
+    body: bytes | memoryview = b""
     codec: Codec = Codec.NONE
     flush: bool = False  # somebody waits: commit soon
     reason: str = ""  # LOST and DEAD
@@ -132,7 +132,7 @@ def decode(data: bytes) -> Frame:
     body_at = _HEAD.size + length
     if length > FRAME_HEADER_MAX or body_at + _CRC.size > len(data):
         raise Corrupt(f"a frame's header of {length} bytes does not fit its {len(data)} bytes")
-    return _checked(_header(data[_HEAD.size : body_at]), data[body_at : -_CRC.size])
+    return _checked(_header(data[_HEAD.size : body_at]), memoryview(data)[body_at : -_CRC.size])
 
 
 def _header(packed: bytes) -> dict[str, Any]:
@@ -145,7 +145,7 @@ def _header(packed: bytes) -> dict[str, Any]:
     return header
 
 
-def _checked(header: dict[str, Any], body: bytes) -> Frame:
+def _checked(header: dict[str, Any], body: memoryview) -> Frame:
     fields: dict[str, Any] = {"body": body}
     for name, short in _KEYS.items():
         value = header.get(short, _DEFAULTS.get(name))
@@ -168,7 +168,7 @@ def _checked(header: dict[str, Any], body: bytes) -> Frame:
 def raw_body(frame: Frame) -> bytes:
     """The body, decompressed and of exactly `raw_size` bytes, else `Corrupt`. Needs zstandard for Codec.ZSTD."""
     if frame.codec is Codec.NONE:
-        raw = frame.body
+        raw = bytes(frame.body)
     else:
         import zstandard
 
