@@ -63,20 +63,22 @@ class Points(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """Rows of one schema, each with a step of its own: n events of k values. They stay a grid as long as they can, because a column
-    of it is a channel in order, and nothing need be repeated or sorted value by value. The values stay where they are."""
+    """Rows of one schema, all with a step of their own or all without: n events of k values. They stay a grid as long as they can,
+    because a column of it is a channel in order, and nothing need be repeated or sorted value by value. The values stay where they
+    are."""
 
     position: NDArray[np.int64]  # (n,)
     channel: NDArray[np.int32]  # (k,)
-    step: NDArray[np.float64]  # (n,)
+    step: NDArray[np.float64]  # (n,), 0.0 where automatic
+    automatic: bool
     time_us: NDArray[np.int64]  # (n,)
     raw: bytes
     begin: NDArray[np.int64]  # (n,) where in `raw` the values of each row begin
 
     def of(self, wanted: NDArray[np.bool_]) -> Rows:
         """Some of the rows."""
-        position, channel, step, time_us, raw, begin = self
-        return Rows(position[wanted], channel, step[wanted], time_us[wanted], raw, begin[wanted])
+        position, channel, step, automatic, time_us, raw, begin = self
+        return Rows(position[wanted], channel, step[wanted], automatic, time_us[wanted], raw, begin[wanted])
 
     def values(self) -> NDArray[np.float64]:
         """The values (n, k), in the order of bytes that they came in."""
@@ -89,7 +91,7 @@ class Rows(NamedTuple):
             np.repeat(self.position, width),
             np.tile(self.channel, count),
             np.repeat(self.step, width),
-            np.zeros(count * width, np.bool_),
+            np.full(count * width, self.automatic),
             np.repeat(self.time_us, width),
             self.values().astype(np.float64).ravel(),
         )
@@ -111,7 +113,7 @@ class Event(NamedTuple):
 class Decoded(NamedTuple):
     """A batch."""
 
-    points: Points | Rows  # rows where the batch logs nothing else, and automatically nothing
+    points: Points | Rows  # rows where the batch logs nothing else
     automatic_rows: list[NDArray[np.int32]]  # the channels of each schema whose rows here are automatic
     events: list[Event]  # in order; kinds that this release does not know among them
     schemas: dict[int, NDArray[np.int32]]  # defined here
@@ -141,9 +143,8 @@ _HOT: Final = {
     Kind.CHECK: _POINT,
 }
 _HEADS: Final = {kind: 0x94 if dtype in (_AUTO_POINT, _AUTO_ROW) else 0x95 for kind, dtype in _HOT.items()}
-_ROW_BEGIN: Final = bytes((_HEADS[Kind.ROW], Kind.ROW))
+_ROW_HEADS: Final = {kind: bytes((_HEADS[kind], kind)) for kind in (Kind.ROW, Kind.AUTO_ROW)}
 _CHECK_HEAD: Final = bytes((_HEADS[Kind.CHECK], Kind.CHECK))
-_ROW_SIZE_AT: Final = events.ROW_HEAD_WIDTH - 2
 assert _POINT.itemsize == events.POINT_WIDTH == events.CHECK_WIDTH  # noqa: S101 - the formats' own words
 assert _AUTO_POINT.itemsize == events.AUTO_POINT_WIDTH  # noqa: S101
 assert _ROW.itemsize == events.ROW_HEAD_WIDTH  # noqa: S101
@@ -193,14 +194,16 @@ def _row_ends(raw: bytes) -> NDArray[np.int64] | None:
     """As `event_ends` if the batch is rows of one width, and checks, else None. Goes from check to check: a row takes an Unpacker
     150 ns. The heads are compared here; with the tags, which whoever reads the rows compares, they prove the rest."""
     begin = events.CHECK_WIDTH if raw.startswith(_CHECK_HEAD) else 0
-    width = events.ROW_HEAD_WIDTH + int.from_bytes(raw[begin + _ROW_SIZE_AT : begin + events.ROW_HEAD_WIDTH])
+    kind = Kind.AUTO_ROW if raw.startswith(_ROW_HEADS[Kind.AUTO_ROW], begin) else Kind.ROW
+    head, size_at = _ROW_HEADS[kind], _HOT[kind].itemsize - 2
+    width = size_at + 2 + int.from_bytes(raw[begin + size_at : begin + size_at + 2])
     counts: list[int] = []
     at = rows = 0
     while at < len(raw):
         end = at + rows * width
         if not raw.startswith(_CHECK_HEAD, end):  # not as many as between the checks before
             end = at
-            while raw.startswith(_ROW_BEGIN, end):
+            while raw.startswith(head, end):
                 end += width
             rows = (end - at) // width
             if end != len(raw) and not raw.startswith(_CHECK_HEAD, end):
@@ -216,13 +219,12 @@ def _row_ends(raw: bytes) -> NDArray[np.int64] | None:
     if not len(ends) or ends[-1] != len(raw):
         return None
     octets, starts = np.frombuffer(raw, np.uint8), ends - sizes
-    kinds = np.full(len(sizes), int(Kind.ROW), np.uint8)
-    kinds[checks] = int(Kind.CHECK)
-    if not ((octets[starts] == _HEADS[Kind.ROW]).all() and (octets[starts + 1] == kinds).all()):
-        return None
-    sizes_at = starts[kinds == Kind.ROW] + _ROW_SIZE_AT
-    declared = octets[sizes_at].astype(np.int64) << 8 | octets[sizes_at + 1]
-    return ends if (declared == width - events.ROW_HEAD_WIDTH).all() else None
+    rows_at, checks_at = np.delete(starts, checks), starts[checks]
+    for places, begins in ((rows_at, head), (checks_at, _CHECK_HEAD)):
+        if not ((octets[places] == begins[0]) & (octets[places + 1] == begins[1])).all():
+            return None
+    declared = octets[rows_at + size_at].astype(np.int64) << 8 | octets[rows_at + size_at + 1]
+    return ends if (declared == width - size_at - 2).all() else None
 
 
 def cut(raw: bytes, start: int, end: int) -> bytes:
@@ -402,18 +404,15 @@ class _Mixed:
         return np.arange(size // 8, dtype=np.int32) + undefined_row_channel(schema, 0)
 
     def _grid(self, pieces: list[_Piece]) -> Rows | None:
-        """The one piece, if it is rows with steps."""
-        if len(pieces) != 1 or pieces[0].begin is None or pieces[0].automatic:
+        """The one piece, if it is rows."""
+        if len(pieces) != 1:
             return None
-        piece = pieces[0]
-        return Rows(
-            self._first + self._starts[piece.events],
-            piece.channels,
-            piece.records["step"].astype(np.float64),
-            _time_us(piece.records),
-            self._raw,
-            pieces[0].begin,
-        )
+        index, records, channels, begin, automatic = pieces[0]
+        if begin is None:
+            return None
+        step = np.zeros(len(index)) if automatic else records["step"].astype(np.float64)
+        position = self._first + self._starts[index]
+        return Rows(position, channels, step, automatic, _time_us(records), self._raw, begin)
 
     def _assembled(self, pieces: list[_Piece]) -> Points:
         """All values in journal order: each piece is written to where its events stand, so that nothing need be sorted."""

@@ -216,15 +216,21 @@ def _outcome(raw: bytes) -> Any:
     st.lists(_floats, min_size=3, max_size=3),
     st.lists(st.tuples(st.integers(0, 400), st.integers(1, 255)), max_size=2),
     st.integers(0, 40),
+    st.booleans(),
 )
 def test_stepping_over_rows_finds_what_unpacking_finds(
-    blocks: list[tuple[int, bool]], schema: int, values: list[float], flips: list[tuple[int, int]], short: int
+    blocks: list[tuple[int, bool]],
+    schema: int,
+    values: list[float],
+    flips: list[tuple[int, int]],
+    short: int,
+    automatic: bool,
 ) -> None:
     """Rows between checks, as many as there may be, damaged or cut short: the same points, or the same refusal."""
     source = Source(role="")
     for rows, checked in blocks:
         for row in range(rows):
-            source.raw_row(schema, values[: len(SCHEMAS[schema])], row, NOW_NS)
+            source.raw_row(schema, values[: len(SCHEMAS[schema])], None if automatic else row, NOW_NS)
         if checked:
             source.check()
     raw = bytearray(source.batch().raw)
@@ -238,11 +244,12 @@ def test_stepping_over_rows_finds_what_unpacking_finds(
         assert found == _outcome(told)
 
 
-def test_rows_between_checks_are_stepped_over(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("step", [7.0, None])
+def test_rows_between_checks_are_stepped_over(monkeypatch: pytest.MonkeyPatch, step: float | None) -> None:
     """A batch of rows and checks is never unpacked event by event."""
     source = Source(role="")
     for row in range(100):
-        source.raw_row(2, [1.0, 2.0, 3.0], row, NOW_NS)
+        source.raw_row(2, [1.0, 2.0, 3.0], step, NOW_NS)
         if row % 9 == 4:
             source.check()
     monkeypatch.setattr(columns, "event_ends", None)

@@ -73,3 +73,19 @@ def test_the_columns_of_a_grid_are_one_array(monkeypatch: pytest.MonkeyPatch) ->
     table = chain.read("numeric")
     assert table["step"].to_pylist() == [*range(300), *range(300)]
     assert table["value"].to_pylist() == [step / 3 for step in range(300)] + [step / 2 for step in range(300)]
+
+
+def test_rows_without_steps_stay_grids(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their steps go on from the highest that any of the row's channels had, in this commit and in those before."""
+    source, chain = Source().create(), chain_of(memory_store())
+    chain.commit([source.point("acc", 41, 0.0).batch()], now_ns=NOW_NS)
+    monkeypatch.setattr(numeric, "_sorted", None)
+    for _ in range(2):
+        for _ in range(300):
+            source.row({"loss": 1.0, "acc": 2.0}, None)
+        automatic = source.batch()
+        explicit = source.row({"loss": 1.0, "acc": 2.0}, 1000).batch()
+        chain.commit([automatic, explicit], now_ns=NOW_NS)
+    steps = [*range(42, 342), 1000, 1000, *range(1001, 1301)]
+    assert chain.read("numeric", ["loss"])["step"].to_pylist() == steps
+    assert chain.read("numeric", ["acc"])["step"].to_pylist() == [41, *steps]

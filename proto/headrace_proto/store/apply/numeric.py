@@ -38,6 +38,7 @@ def fold(draft: Draft) -> list[Stretch] | None:
     if not draft.points:
         return None
     grids, rest = _apart(draft.points, len(draft.names))
+    draft.points = []  # half of what a commit holds: it goes as soon as it stands in longer columns
     series = _sorted(draft, rest) if rest else []
     for grid in grids:
         series += _columns(draft, grid)
@@ -75,7 +76,12 @@ def _columns(draft: Draft, members: Sequence[RowColumns]) -> list[_Series]:
     step = np.concatenate([member.points.step for member in members])
     time_us = np.concatenate([member.points.time_us for member in members])
     position = np.concatenate([member.points.position for member in members])
-    ends = np.cumsum([len(member.points.step) for member in members])
+    rows = [len(member.points.step) for member in members]
+    ends = np.cumsum(rows)
+    automatic = np.repeat([member.points.automatic for member in members], rows)
+    if automatic.any():  # the channels of a grid rise together, as one
+        highest = _highest(draft, members[0].code).max(keepdims=True)
+        fill_automatic(np.zeros(len(step), np.int32), step, automatic, np.ones(len(step), np.bool_), (), highest)
     names = [draft.names[code] for code in members[0].code.tolist()]
     place = np.empty(len(names), np.intp)  # of each column among the channels in order
     place[sorted(range(len(names)), key=names.__getitem__)] = np.arange(len(names))
@@ -103,13 +109,15 @@ def _columns(draft: Draft, members: Sequence[RowColumns]) -> list[_Series]:
 # -- Value by value -----------------------------------------------------------------------------------------------------
 
 
-def _sorted(draft: Draft, entries: Sequence[Columns]) -> list[_Series]:
-    """The channels of points, given in commit order."""
+def _sorted(draft: Draft, entries: list[Columns]) -> list[_Series]:
+    """The channels of points, given in commit order. Takes them out of the list."""
+    sources = [columns.source for columns in entries]
     code = np.concatenate([columns.code for columns in entries])
     position, _, step, automatic, time_us, value = (
         np.concatenate(columns) for columns in zip(*(columns.points for columns in entries), strict=True)
     )
     source_ends = np.cumsum([len(columns.code) for columns in entries])
+    entries.clear()
     _fill_steps(draft, source_ends, code, position, step, automatic)
     used = np.flatnonzero(np.bincount(code, minlength=len(draft.names))).tolist()
     used.sort(key=draft.names.__getitem__)
@@ -118,13 +126,15 @@ def _sorted(draft: Draft, entries: Sequence[Columns]) -> list[_Series]:
     local = rank[code]
     order = series_order(local, step, time_us)
     if order is not None:
-        local, position, step, time_us, value = local[order], position[order], step[order], time_us[order], value[order]
+        local, position = local[order], position[order]
+        step, time_us = step[order], time_us[order]
+        value = value[order]
     bounds = np.searchsorted(local, np.arange(len(used) + 1)).tolist()
 
     def point(begin: int, nth: int) -> Point:
         i = begin + nth
         original = i if order is None else int(order[i])
-        source = entries[int(np.searchsorted(source_ends, original, side="right"))].source
+        source = sources[int(np.searchsorted(source_ends, original, side="right"))]
         return Point(step[i].item(), int(time_us[i]), source, int(position[i]), plain_float(value[i].item()))
 
     return [
@@ -149,8 +159,12 @@ def _fill_steps(
     highest = np.full(len(draft.names), NO_STEP)
     rows = list({row.tobytes(): row for row in draft.automatic_rows}.values())
     concerned = np.unique(np.concatenate([code[automatic], *rows]))
-    for c in concerned.tolist():
-        record = draft.channels["numeric"].get(draft.names[c])
-        if record is not None and record.max_step is not None:
-            highest[c] = max(NO_STEP, record.max_step)
+    highest[concerned] = _highest(draft, concerned)
     fill_automatic(code, step, automatic, begins, rows, highest)
+
+
+def _highest(draft: Draft, codes: NDArray[np.int32]) -> NDArray[np.float64]:
+    """The highest step of each of some channels before this commit."""
+    records = (draft.channels["numeric"].get(draft.names[code]) for code in codes.tolist())
+    told = [record.max_step if record else None for record in records]
+    return np.array([NO_STEP if step is None else max(NO_STEP, step) for step in told])
