@@ -11,5 +11,5 @@ async def comes_within(event: asyncio.Event, limit_s: float | None) -> bool:
         async with asyncio.timeout(limit_s):
             await event.wait()
     except TimeoutError:
-        return False
+        return event.is_set()  # it may have come together with the end of the wait
     return True
