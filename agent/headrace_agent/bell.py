@@ -2,7 +2,8 @@
 
 Ten looks a second at folders in which nothing happens cost a quarter of a percent of a core, half of what an agent may take.
 inotify tells of what this machine does to a local file system. Where it cannot (network file systems; no instance or watch is
-left; the folder was replaced) the bell is deaf: it never rings for folders, and who waits has to look himself.
+left; a folder was taken away) the bell is deaf: it never rings for folders, and who waits has to look himself. Of a folder that was
+moved it tells what comes into that, not into what is now in its place. So who waits has it `listen` again now and then.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Final, Self
 
 from inotify_simple import INotify, flags
@@ -24,28 +26,19 @@ class Bell:
     """A context in a running loop. `folders` are watched if `hears`; `descriptors` ring when they are readable."""
 
     def __init__(self, folders: Iterable[str], descriptors: Iterable[int], *, hears: bool) -> None:
-        self.deaf = not hears
-        self._folders: Final = list(folders)
+        self.deaf = True
+        self._folders: Final = list(folders) if hears else []
         self._descriptors: Final = list(descriptors)
         self._rung: Final = asyncio.Event()
         self._inotify: INotify | None = None
+        self._watched: set[int] = set()
+        self._said = False
 
     def __enter__(self) -> Self:
         loop = asyncio.get_running_loop()
         for descriptor in self._descriptors:
             loop.add_reader(descriptor, self.ring)
-        if not self.deaf:
-            try:
-                self._inotify = INotify(nonblocking=True)
-                for folder in self._folders:
-                    self._inotify.add_watch(folder, _ARRIVALS)
-            except OSError as error:
-                log.info(
-                    "the kernel will not tell what comes into the home (%s): it is looked at ten times a second", error
-                )
-                self._hear_no_more()
-            else:
-                loop.add_reader(self._inotify.fileno(), self._hear)
+        self.listen()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -54,15 +47,40 @@ class Bell:
             loop.remove_reader(descriptor)
         self._hear_no_more()
 
+    def listen(self) -> None:
+        """Hear what comes into the folders that have these names now."""
+        if not self._folders:
+            return
+        try:
+            if self._inotify is None:
+                self._inotify = INotify(nonblocking=True)
+                asyncio.get_running_loop().add_reader(self._inotify.fileno(), self._hear)
+            watched = {
+                self._inotify.add_watch(folder, _ARRIVALS) for folder in self._folders
+            }  # the same if it was before
+        except OSError as error:
+            if not self._said:
+                log.info(
+                    "the kernel will not tell what comes into the home (%s): it is looked at ten times a second", error
+                )
+            self._said = True
+            self._hear_no_more()
+            return
+        for replaced in self._watched - watched:
+            with suppress(OSError):
+                self._inotify.rm_watch(replaced)
+        self._watched, self.deaf, self._said = watched, False, False
+
     def _hear(self) -> None:
         if self._inotify is None:
             return
         self.ring()
-        if any(event.mask & flags.IGNORED for event in self._inotify.read(timeout=0)):
+        if any(event.mask & flags.IGNORED and event.wd in self._watched for event in self._inotify.read(timeout=0)):
             self._hear_no_more()  # a folder was taken away: what is made in its place is another one
 
     def _hear_no_more(self) -> None:
         self.deaf = True
+        self._watched = set()
         if self._inotify is not None:
             asyncio.get_running_loop().remove_reader(self._inotify.fileno())
             self._inotify.close()

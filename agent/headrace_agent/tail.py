@@ -39,7 +39,8 @@ IDLE_NS: Final = 600_000_000
 """A source in which nothing is new for longer than from one steady look to the next, which so finds it once, is watched only."""
 REST_NS: Final = 2_000_000_000
 UNHEARD_TICKS: Final = 10
-"""After so many steady ticks the folders are looked into although no bell rang: refused journals are tried again."""
+"""After so many steady ticks the folders are looked into although no bell rang: refused journals are tried again, and a folder may
+be another one by now."""
 FILES_A_SOURCE: Final = 5
 """The segment being written, the one made ahead of it, and one to catch up with; at rest the maps of the first two; its process."""
 FILES_SPARE: Final = 256
@@ -91,10 +92,13 @@ class Tail:
                 now_ns = time.monotonic_ns()
                 number = tick_number(STEADY_S, now_ns)
                 steady, looked = number != looked, number
-                listening = self._bell.deaf or rung or (steady and not number % UNHEARD_TICKS)
-                if self.look(now_ns, folders=listening, everywhere=steady) or steady:
+                unheard = steady and not number % UNHEARD_TICKS
+                if unheard:
+                    self._bell.listen()
+                folders = self._bell.deaf or rung or unheard
+                if self.look(now_ns, folders=folders, everywhere=steady) or steady:
                     await asyncio.sleep(SETTLE_S)
-                    self.look(time.monotonic_ns(), folders=listening)
+                    self.look(time.monotonic_ns(), folders=folders)
                 if steady:
                     self.looked.set()
                 rung = await self._bell.rung(until_tick(TICK_S if self._must_look(time.monotonic_ns()) else STEADY_S))

@@ -60,13 +60,37 @@ async def test_it_rings_for_a_descriptor_and_when_it_is_rung() -> None:
         os.close(writable)
 
 
-async def test_a_folder_that_is_taken_away_makes_it_deaf(tmp_path: Path) -> None:
-    """What is made in its place is another folder, of which the kernel says nothing."""
+async def test_a_folder_that_is_taken_away_makes_it_deaf_until_there_is_one_again(tmp_path: Path) -> None:
+    """What is made in its place is another folder, of which the kernel says nothing before it is asked."""
     folder = tmp_path / "journals"
     folder.mkdir()
     with Bell([str(folder)], [], hears=True) as bell:
         folder.rmdir()
         await until(lambda: bell.deaf, "it is deaf")
+        bell.listen()
+        assert bell.deaf, "there is none"
+        folder.mkdir()
+        bell.listen()
+        assert not bell.deaf
+        await bell.rung(0.0)
+        (folder / "file").touch()
+        await rings(bell)
+
+
+async def test_of_a_folder_that_was_moved_it_hears_nothing_more(tmp_path: Path) -> None:
+    """As soon as it has listened again it hears of the one in its place, and that the other is not watched makes it not deaf."""
+    folder, moved = tmp_path / "journals", tmp_path / "moved"
+    folder.mkdir()
+    with Bell([str(folder)], [], hears=True) as bell:
+        folder.rename(moved)
+        folder.mkdir()
+        bell.listen()
+        await bell.rung(0.05)  # the kernel says that it watches the other no more
+        (moved / "file").touch()
+        assert not await bell.rung(0.05)
+        (folder / "file").touch()
+        await rings(bell)
+        assert not bell.deaf
 
 
 @pytest.mark.parametrize("deaf", [False, True])
