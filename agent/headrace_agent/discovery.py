@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import stat
+import time
 from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from typing import Final, NamedTuple
 
 from headrace_proto.errors import Corrupt, FormatUnknown, HeadraceError
@@ -15,7 +17,9 @@ from headrace_proto.ids import is_id
 from headrace_proto.journal import JournalReader
 
 FULL_SCAN_NS: Final = 5_000_000_000
-"""The folder is listed when its time of change says so, and this often in any case: two changes may share one time stamp."""
+"""The folder is listed when its time of change says so, and this often in any case: a clock may have been set back."""
+SAME_STAMP_NS: Final = 1_000_000_000
+"""A folder that changed as lately as this may change again within the same time stamp: its time of change says nothing yet."""
 RETRY_NS: Final = 30_000_000_000
 log = logging.getLogger(__name__)
 
@@ -70,12 +74,12 @@ class Discovery:
         due = now_ns - self._scanned_ns >= FULL_SCAN_NS or any(r.retry_ns <= now_ns for r in self.refused.values())
         if changed_ns == self._changed_ns and not due and self._scanned_ns:
             return False
-        self._changed_ns = changed_ns
+        self._changed_ns = changed_ns if abs(time.time_ns() - changed_ns) > SAME_STAMP_NS else -1
         self._scanned_ns = now_ns
         return True
 
     def _entries(self) -> Iterator[os.DirEntry[str]]:
-        with os.scandir(self._home.journals) as entries:
+        with suppress(FileNotFoundError), os.scandir(self._home.journals) as entries:  # as above
             yield from (entry for entry in entries if not entry.name.startswith(HIDDEN))
 
 

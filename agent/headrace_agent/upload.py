@@ -16,6 +16,7 @@ from typing import Final
 
 from headrace.service.pausing import comes_within
 from headrace_agent.budget import Budget
+from headrace_agent.discovery import SAME_STAMP_NS
 from headrace_agent.metrics import Metrics
 from headrace_agent.report import Reporter, spooled_files
 from headrace_agent.ship import Shipper
@@ -26,7 +27,6 @@ from headrace_agent.ticks import STEADY_S, until_tick
 from headrace_proto.home import Home
 from headrace_proto.messages import UNNAMED, FileMark, Rewind
 
-SAME_STAMP_NS: Final = 1_000_000_000
 FILES_AT_ONCE: Final = 16
 """Files with chunks in flight: with four chunks of 512 KiB each they share the budget of a few megabytes."""
 log = logging.getLogger(__name__)
