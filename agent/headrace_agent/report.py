@@ -54,7 +54,7 @@ class Reporter:
     def changed(self, source: Source) -> None:
         """Something that trainers may want to know of this source has changed."""
         experiment = source.header.experiment
-        first = not self._changed  # then nobody knows yet until when it may wait
+        first = experiment not in self._changed  # then nobody knows yet until when it may wait
         self._changed.setdefault(experiment, {})[source.id] = source
         self._live.setdefault(experiment, set()).add(source.id)
         if first or self._is_due(experiment, time.monotonic()):
@@ -124,13 +124,18 @@ class Reporter:
             sources[source.id] = SourceStatus(streamed, stored, len(spooled_files(self._home, source.id)))
         try:
             write_status(path, Status(self._short_ids[experiment], os.getpid(), time.time(), sources))
-        except OSError as error:  # the disk may be full: the next change tries again
+        except OSError as error:  # the disk may be full: tried again in a while, or when somebody waits
             log.warning("the status of experiment %s cannot be written: %s", experiment, error)
+            self._changed[experiment] = changed
 
     def remove_old(self, now_s: float) -> None:
         """Remove the status files that nobody has touched for KEPT_S."""
         folder = os.path.dirname(self._home.status("any"))
-        for name in os.listdir(folder):
+        try:
+            names = os.listdir(folder)
+        except FileNotFoundError:  # somebody clears the home away under us
+            return
+        for name in names:
             path = os.path.join(folder, name)
             with suppress(FileNotFoundError):
                 if name.partition(".")[0] not in self._live and now_s - os.stat(path).st_mtime > KEPT_S:

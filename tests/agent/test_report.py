@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncIterator
 
 import pytest
@@ -86,3 +87,39 @@ async def test_what_nobody_waits_for_is_written_in_the_end(
         monkeypatch.setattr(report, "SELDOM_S", 3600.0)
         marked(reporter, source, 4, "DIG-1")
     assert stored(home, source) == 4
+
+
+async def test_what_could_not_be_written_is_written_when_somebody_waits(home: Home, source: Source) -> None:
+    """Nothing has changed since: the disk was full for a moment, or somebody had cleared the folder away."""
+    folder = os.path.dirname(home.status("any"))
+    os.rename(folder, f"{folder}.away")
+    async with reporting(home) as reporter:
+        marked(reporter, source, 1, "DIG-1")
+        await until(lambda: reporter._written_s, "it has tried")
+        reporter.remove_old(0.0)  # nor does that mind
+        os.mkdir(folder)
+        assert stored(home, source) == -1
+        source.asked_to_flush()
+        reporter.awaited()
+        await until(lambda: stored(home, source) == 1, "it has tried again")
+
+
+async def test_a_status_is_not_late_because_another_has_time(
+    home: Home, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each has its own time, which is not that of whichever changed first."""
+    monkeypatch.setattr(report, "SELDOM_S", 3600.0)
+    writer = new_writer(home)
+    other = Source(JournalReader(writer.folder), Budget(MIB), None, 1)
+    async with reporting(home) as reporter:
+        marked(reporter, source, 1)
+        marked(reporter, other, 1)
+        await until(lambda: stored(home, source) == stored(home, other) == 1, "the first word on both")
+        marked(reporter, source, 2)
+        await asyncio.sleep(0.1)  # it waits for an hour now
+        reporter._written_s[other.header.experiment] -= 3599.8
+        marked(reporter, other, 2)
+        await until(lambda: stored(home, other) == 2, "that whose time comes")
+        assert stored(home, source) == 1
+    other.sleep()
+    writer.close("succeeded")
