@@ -27,7 +27,8 @@ class Syncer:
 
     def __init__(self, tail: Tail, bound_s: float) -> None:
         self._tail: Final = tail
-        self._patience_s: Final = max(bound_s - STEADY_S - _EARLY_S, 0.0)  # it was not noticed at once
+        # It was noticed up to a steady look after it was logged, and the next chance comes a steady look after this one.
+        self._patience_s: Final = max(bound_s - 2 * STEADY_S + _EARLY_S, 0.0)
         self._synced: dict[str, int] = {}
         self._unsafe: dict[str, deque[tuple[int, float]]] = {}  # (end, when it was noticed), oldest first
 
@@ -60,11 +61,8 @@ class Syncer:
             ends.popleft()
         if not ends:
             del self._unsafe[name]
-        if lane is None:
-            self._synced.pop(name, None)
-            return None
         is_late = bool(ends) and now_s - ends[0][1] >= self._patience_s
-        return lane.source if is_late and lane.source.reader is not None else None
+        return lane.source if lane is not None and is_late and lane.source.reader is not None else None
 
     async def _sync(self, sources: list[Source]) -> None:
         ends = {source.id: source.end for source in sources}
@@ -77,7 +75,11 @@ class Syncer:
         finally:
             for source in sources:
                 source.in_thread = not syncing.done()
+                lane = self._tail.lanes.get(source.id)
+                if lane is None or lane.source is not source:  # forgotten meanwhile, when its files had to stay open
+                    source.sleep()
         self._synced.update((name, ends[name]) for name in synced)
+        self._synced = {name: end for name, end in self._synced.items() if name in self._tail.lanes}
 
 
 def _sync(readers: list[tuple[str, JournalReader]]) -> list[str]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from headrace_agent.lane import SourceLane
 from headrace_agent.lock import HomeLock
 from headrace_agent.quota import Quota, measure
 from headrace_agent.sync import Syncer
+from headrace_agent.ticks import STEADY_S
 from headrace_proto.errors import AlreadyRunning
 from headrace_proto.events import Outcome
 from headrace_proto.home import Home
@@ -138,6 +141,52 @@ async def test_a_source_that_rests_before_it_is_stored_is_synced(
         await until(lambda: len(agent.tail._rest) == 1, "it rests")
         log_points(writer, 1, 10)
         await until(lambda: len(synced) == 2, "it is synced again")
+        writer.close(Outcome.SUCCEEDED)
+
+
+@pytest.mark.parametrize(("bound_s", "rounds"), [(0.5, 1), (0.7, 1), (1.0, 2), (1.3, 2), (2.0, 4)])
+async def test_what_would_be_late_at_the_next_look_is_synced_at_this_one(
+    home: Home, nats_server: NatsServer, serve: Serve, monkeypatch: pytest.MonkeyPatch, bound_s: float, rounds: int
+) -> None:
+    """Whatever the bound is: it may have been logged just after the look before the one that noticed it."""
+    synced: list[str] = []
+    monkeypatch.setattr(JournalReader, "sync", lambda reader: synced.append(reader.header.source))
+    async with FarEnd(nats_server.url, answering=False), serve(sync_s=3600) as agent:
+        writer = new_writer(home)
+        log_points(writer, 10)
+        lane = await until(lambda: agent.tail.lanes.get(writer.source), "the source is found")
+        await until(lambda: lane.source.end == writer.position, "its end is seen")
+        syncer, done = Syncer(agent.tail, bound_s), 0
+        while not synced:
+            await syncer.work(1000.0 + STEADY_S * done)
+            done += 1
+        assert done == rounds
+        writer.close(Outcome.SUCCEEDED)
+
+
+async def test_a_source_that_is_forgotten_while_it_is_synced_is_closed_after_that(
+    home: Home, nats_server: NatsServer, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread was inside its reader; nobody else would ever close its files."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def sync(_: JournalReader) -> None:
+        begun.set()
+        go_on.wait(60)
+
+    monkeypatch.setattr(JournalReader, "sync", sync)
+    async with FarEnd(nats_server.url, answering=False), serve(sync_s=3600) as agent:
+        writer = new_writer(home)
+        log_points(writer, 10)
+        lane = await until(lambda: agent.tail.lanes.get(writer.source), "the source is found")
+        await until(lambda: lane.source.end == writer.position, "its end is seen")
+        syncing = asyncio.create_task(Syncer(agent.tail, STEADY_S).work(1000.0))
+        await until(begun.is_set, "a thread is inside")
+        agent.tail.forget(lane.source)
+        assert lane.source.reader is not None
+        go_on.set()
+        await syncing
+        assert lane.source.reader is None
         writer.close(Outcome.SUCCEEDED)
 
 
