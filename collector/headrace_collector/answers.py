@@ -104,13 +104,13 @@ class Answers:
         while True:
             await self._waiting.wait()
             await comes_within(self._hurrying, GATHER_S)
-            await self.flush()
+            said = await self.flush()
             stay_cancelled()
-            if self._waiting.is_set():
+            if not said:
                 await asyncio.sleep(_AGAIN_S)
 
-    async def flush(self) -> None:
-        """Send what waits. What the broker does not take, or not confirm, goes on waiting."""
+    async def flush(self) -> bool:
+        """Send what waits; whether that was all said. What the broker does not take, or not confirm, goes on waiting."""
         async with self._sending:
             self._waiting.clear()
             self._hurrying.clear()
@@ -124,6 +124,7 @@ class Answers:
                 _LOG.debug("answers wait for the broker", extra={"error": told(error)})
             finally:
                 self._keep(marks, plain)
+            return not (marks or plain)
 
     async def _send_marks(self, marks: dict[str, bytes]) -> None:
         """Publish all, and take out of `marks` what is confirmed. Acknowledgements do not wait for the rest."""
