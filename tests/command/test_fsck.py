@@ -53,6 +53,14 @@ def test_a_store_as_it_should_be(checked: Checked, said: Callable[..., str], sto
     assert "0 errors, 0 warnings, 0 notes, 0 mended" in said("fsck", store)
 
 
+def test_the_store_is_named_as_to_every_other_command(store: str, said: Callable[..., str]) -> None:
+    """By `--store`, or as what is to be checked; two different ones are a mistake."""
+    for named in (["--store", store], [store], [store, "--store", store]):
+        assert f"{store}: 0 errors" in said("fsck", *named)
+    assert invoke(["fsck", store, "--store", f"{store}-absent"]) == 2
+    assert invoke(["fsck", "--store", f"{store}-absent"]) == 2
+
+
 def test_damage_is_named_and_the_exit_code_is_1(
     checked: Checked, store: str, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -162,8 +162,7 @@ def test_show_says_near_the_top_that_it_was_killed() -> None:
 def test_a_store_that_is_not_there_is_no_empty_one(refused: Said, filled: str) -> None:
     """A folder that does not exist is told as such, by each command that reads."""
     for command in (["ls"], ["show", "DIG-1"], ["fsck"]):
-        where = [f"{filled}-absent"] if command == ["fsck"] else ["--store", f"{filled}-absent"]
-        assert "there is no store" in refused(*command, *where)
+        assert "there is no store" in refused(*command, "--store", f"{filled}-absent")
 
 
 def test_texts_of_others_are_printed_as_they_are(said: Said, filled: str) -> None:

@@ -1,4 +1,4 @@
-"""`headrace fsck STORE`: holds everything in a store against everything else, and mends what can be written anew."""
+"""`headrace fsck`: holds everything in a store against everything else, and mends what can be written anew."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from headrace.command.console import err, out, plain, print_json
 from headrace.command.find import open_for_reading
-from headrace.command.options import HomeOption, JsonOption
+from headrace.command.options import HomeOption, JsonOption, StoreOption
 from headrace_proto.errors import UnknownStore
 from headrace_proto.home import Home
 from headrace_proto.limits import SWEEP_GRACE_S
@@ -27,7 +27,7 @@ _SHOWN = {Severity.ERROR: "[red]error  [/]", Severity.WARNING: "[yellow]warning[
 
 
 def fsck(
-    store: Annotated[str | None, typer.Argument(help="The store; else that of $HEADRACE_STORE or the home.")] = None,
+    named: Annotated[str | None, typer.Argument(metavar="STORE", help="The store, as with --store.")] = None,
     repair: Annotated[
         bool,
         typer.Option("--repair", help="Write catalog and experiment.json anew from commits, remove old leftovers."),
@@ -38,6 +38,7 @@ def fsck(
     grace_s: Annotated[
         float, typer.Option("--grace", "--grace-s", min=0.0, help="Seconds that a leftover rests before it is removed.")
     ] = SWEEP_GRACE_S,
+    store: StoreOption = None,
     home: HomeOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -47,7 +48,9 @@ def fsck(
     """
     if digests and fast:
         raise typer.BadParameter("--digests reads everything and --fast nothing: give one of them")
-    where = open_for_reading(store, Home(home))
+    if named and store and named != store:
+        raise typer.BadParameter(f"{named!r} and --store {store!r} are two stores: give one of them")
+    where = open_for_reading(named or store, Home(home))
     if not where.names(""):
         raise UnknownStore(f"there is no store at {where.url!r}: name the one that collectors write to")
     options = Options(
