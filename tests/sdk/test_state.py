@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -92,3 +93,18 @@ def test_where_the_store_cannot_be_read_the_process_answers_for_itself(
             assert experiment.state == "running"
         assert experiment.state == "succeeded"
     assert not recwarn.list
+
+
+def test_without_the_part_for_reading_the_own_word_is_given_at_once(
+    project: hr.Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What cannot be read is not waited for, either."""
+    experiment = project.create_experiment(**QUIET)
+    experiment.stop("diverged")
+    monkeypatch.setitem(sys.modules, "headrace.reading", None)
+    monkeypatch.setattr(type(experiment), "wait", _nobody_waits)
+    assert experiment.state == "failed"
+
+
+def _nobody_waits(*_: object) -> None:
+    raise AssertionError("it waits")

@@ -103,6 +103,8 @@ class Reads(Life):
         """
         own: str = self._ended.outcome if self._ended else "running"
         try:
+            import headrace.reading  # noqa: F401 - as in `stored`
+
             if self.ended:
                 self._catch_up()
             document = self._stored_now().record
