@@ -57,9 +57,7 @@ class SystemSources:
         try:
             while True:
                 await self.work()
-                await (
-                    tick()
-                )  # how soon an experiment that has just begun gets its first row, and one that has ended its last
+                await tick()  # as soon an experiment that has begun gets its first row, and one that has ended its last
         finally:
             self.close()
 

@@ -130,9 +130,8 @@ def _internal_id(home: Home, project: str, wanted: Any, store: str) -> str:
     if here is not None:
         return here.experiment
     if isinstance(wanted, str) and wanted:
-        with suppress(
-            ExperimentNotFound, MissingExtra, OSError
-        ):  # no part for reading, or a store that does not answer
+        # no part for reading, or a store that does not answer
+        with suppress(ExperimentNotFound, MissingExtra, OSError):
             from headrace.reading import StoredProject
 
             return StoredProject(store, project).get_experiment(wanted).internal_id

@@ -124,9 +124,8 @@ class StoredExperiment(Edits):
 
         One that was *running* a second ago is looked at again, so that `while experiment.state == "running"` comes to its end.
         """
-        fresh = (
-            0 <= time.monotonic() - self._seen_s <= STATE_FRESH_S
-        )  # seen by another machine's clock it may lie ahead
+        # seen by another machine's clock, and unpickled here, it may lie ahead
+        fresh = 0 <= time.monotonic() - self._seen_s <= STATE_FRESH_S
         if self.row.state == "running" and not fresh:
             self.refresh()
         return self.row.state
