@@ -96,9 +96,10 @@ class Tail:
                 if unheard:
                     self._bell.listen()
                 folders = self._bell.deaf or rung or unheard
-                if self.look(now_ns, folders=folders, everywhere=steady) or steady:
+                again = self.look(now_ns, folders=folders, everywhere=steady) or steady
+                while again:
                     await asyncio.sleep(SETTLE_S)
-                    self.look(time.monotonic_ns(), folders=folders)
+                    again = self.look(time.monotonic_ns(), folders=folders)
                 if steady:
                     self.looked.set()
                 rung = await self._bell.rung(until_tick(TICK_S if self._must_look(time.monotonic_ns()) else STEADY_S))
@@ -116,10 +117,7 @@ class Tail:
         """One look, at everything or at what is not steady, and into the home's folders or not. Whether what it found wants another
         as soon as that has settled."""
         self._looks += 1
-        known = len(self.lanes)
-        if folders:
-            for reader in self.discovery.look(self.lanes.keys(), now_ns):
-                self._add(self._make_lane(reader))
+        found = self._find(now_ns) if folders else set()
         flushed = self._take_flush_requests() if folders else set()
         if flushed:
             self.rouse(lambda lane: lane.source.header.experiment in flushed)
@@ -135,14 +133,23 @@ class Tail:
         for lane in self.awake:
             source = lane.source
             flush = bool(flushed) and source.header.experiment in flushed
-            if not (everywhere or flush or source.exited) and source.is_steady(now_ns):
+            if not (everywhere or flush or source.exited or lane in found) and source.is_steady(now_ns):
                 continue
             idle = now_ns - source.grew_ns > IDLE_NS
             self._look_at(lane, now_ns, flush=flush)
             if idle and source.shipped and (crowded or not source.is_system):
                 self._let_rest(lane, now_ns, crowded=crowded)
         self._shipper.lead(sum(self._ahead(lane.source) for lane in self._awake.values()), now_ns)
-        return bool(flushed or ended) or len(self.lanes) > known
+        return bool(found or flushed or ended)
+
+    def _find(self, now_ns: int) -> set[SourceLane]:
+        """The lanes of journals that have appeared."""
+        found = set()
+        for reader in self.discovery.look(self.lanes.keys(), now_ns):
+            lane = self._make_lane(reader)
+            self._add(lane)
+            found.add(lane)
+        return found
 
     def _look_at_those_that_rest(self, now_ns: int) -> None:
         for lane in self._rest.stirred(self._looks):

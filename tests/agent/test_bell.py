@@ -13,6 +13,7 @@ from headrace_agent import bell as belling
 from headrace_agent import tail as tailing
 from headrace_agent.bell import Bell
 from headrace_agent.source import Source
+from headrace_agent.tail import Tail
 from headrace_proto.events import Outcome
 from headrace_proto.home import Home
 from headrace_proto.journal import JournalWriter
@@ -112,6 +113,26 @@ async def test_what_a_trainer_does_is_noticed_with_the_bell_and_without(
         writer.close(Outcome.SUCCEEDED)
         open(home.flush_request(writer.experiment), "w").close()
         await until(lambda: far.watermark(writer.source) == writer.position, "the end is shipped as well")
+
+
+async def test_a_journal_that_appears_while_another_settles_is_shipped_as_soon(
+    home: Home, nats_server: NatsServer, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second look finds it, and it has to settle, too: nobody waits for the next steady look."""
+    monkeypatch.setattr(tailing, "STEADY_S", LONG_S)
+    look, writers = Tail.look, list[JournalWriter]()
+
+    def looked(tail: Tail, now_ns: int, **how: bool) -> bool:
+        wants_another = look(tail, now_ns, **how)
+        if not writers:
+            writers.append(new_writer(home))
+            log_points(writers[0], 10)
+        return wants_another
+
+    monkeypatch.setattr(Tail, "look", looked)
+    async with FarEnd(nats_server.url) as far, serve():
+        await until(lambda: writers and far.watermark(writers[0].source) == writers[0].position, "it is shipped")
+        writers[0].close(Outcome.SUCCEEDED)
 
 
 def _no_instance(**_: object) -> None:
