@@ -86,23 +86,24 @@ class Tail:
 
     async def run(self) -> None:
         """Look until cancelled."""
-        looked, rung = -1, True
+        looked, folders, settling = -1, True, False
         with self._bell:
             while True:
                 now_ns = time.monotonic_ns()
                 number = tick_number(STEADY_S, now_ns)
                 steady, looked = number != looked, number
-                unheard = steady and not number % UNHEARD_TICKS
-                if unheard:
+                if steady and not number % UNHEARD_TICKS:
                     self._bell.listen()
-                folders = self._bell.deaf or rung or unheard
-                again = self.look(now_ns, folders=folders, everywhere=steady) or steady
-                while again:
-                    await asyncio.sleep(SETTLE_S)
-                    again = self.look(time.monotonic_ns(), folders=folders)
+                    folders = True
+                folders = folders or self._bell.deaf
+                settling = self.look(now_ns, folders=folders, everywhere=steady or settling) or steady
                 if steady:
                     self.looked.set()
-                rung = await self._bell.rung(until_tick(TICK_S if self._must_look(time.monotonic_ns()) else STEADY_S))
+                if settling:
+                    await asyncio.sleep(SETTLE_S)
+                else:
+                    pause_s = until_tick(TICK_S if self._must_look(time.monotonic_ns()) else STEADY_S)
+                    folders = await self._bell.rung(pause_s)
 
     def _must_look(self, now_ns: int) -> bool:
         """Whether something may happen of which no bell tells, and which must not wait for the next steady look."""

@@ -13,6 +13,7 @@ from headrace_agent import bell as belling
 from headrace_agent import tail as tailing
 from headrace_agent.bell import Bell
 from headrace_agent.source import Source
+from headrace_agent.sync import Syncer
 from headrace_agent.tail import Tail
 from headrace_proto.events import Outcome
 from headrace_proto.home import Home
@@ -134,6 +135,25 @@ async def test_a_journal_that_appears_while_another_settles_is_shipped_as_soon(
     async with FarEnd(nats_server.url) as far, serve():
         await until(lambda: writers and far.watermark(writers[0].source) == writers[0].position, "it is shipped")
         writers[0].close(Outcome.SUCCEEDED)
+
+
+async def test_however_much_appears_there_are_steady_looks(
+    home: Home, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Something to settle at each look, as with a thousand trainers that wait: what is to be synced is known all the same."""
+    look, rounds = Tail.look, list[float]()
+
+    def looked(tail: Tail, now_ns: int, **how: bool) -> bool:
+        look(tail, now_ns, **how)
+        return True
+
+    async def counted(_: Syncer, now_s: float) -> None:
+        rounds.append(now_s)
+
+    monkeypatch.setattr(Tail, "look", looked)
+    monkeypatch.setattr(Syncer, "work", counted)
+    async with serve():
+        await until(lambda: len(rounds) >= 3, "what follows a steady look is done again and again")
 
 
 def _no_instance(**_: object) -> None:
