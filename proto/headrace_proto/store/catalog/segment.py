@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Final, overload
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from headrace_proto.store.catalog.row import CatalogRow
-from headrace_proto.store.catalog.table import SCHEMA, checked, decoded, rows_of, taken, whole_numbers
+from headrace_proto.store.catalog.table import SCHEMA, checked, decoded, parquet_of, rows_of, taken, whole_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,7 +52,7 @@ class Segment:
     @classmethod
     def filed(cls, data: bytes, damage_told: Callable[[], AbstractContextManager[None]]) -> Segment:
         """Of a file's bytes. Raises what `decoded` does; what Arrow says later goes through `damage_told`."""
-        file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
+        file = parquet_of(data)
         if not checked(file.schema_arrow):
             return cls.held(decoded(data))
         metadata = file.metadata

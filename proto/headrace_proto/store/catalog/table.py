@@ -208,9 +208,17 @@ def checked(schema: pa.Schema) -> bool:
     return version == FORMAT
 
 
+def parquet_of(data: bytes) -> pq.ParquetFile:
+    """A file in memory that is Arrow's own. Arrow's threads would let go of Python's when they are done, which may be while the
+    interpreter ends: that aborted a process now and then, after it had done all its work (apache/arrow#34314)."""
+    memory = pa.BufferOutputStream()
+    memory.write(data)
+    return pq.ParquetFile(pa.BufferReader(memory.getvalue()), page_checksum_verification=True)
+
+
 def decoded(data: bytes) -> pa.Table:
     """The table in a file's bytes. Raises `FormatUnknown`, and what Arrow says of bytes that are no Parquet."""
-    with pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True) as file:  # read_table imports pandas
+    with parquet_of(data) as file:  # read_table imports pandas
         ours, table = checked(file.schema_arrow), file.read()
     if ours:
         return table.select(SCHEMA.names).cast(SCHEMA)
