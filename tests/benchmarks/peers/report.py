@@ -58,7 +58,7 @@ def _head(results: Results) -> str:
     return (
         "# Beside the peers\n\n"
         f"Written by `make bench-peers` on {about['date']}, on {about['machine']}, files on {about['filesystem']}. "
-        "Everything on this page was measured in one go, each figure in processes of its own, and is the median of "
+        "All peers of a table were measured side by side in one go, each figure in processes of its own, and is the median of "
         f"{max((len(runs) for columns in results.figures.values() for runs in columns.values()), default=0)} runs. "
         "Nothing had a network. Latencies are net of reading the clock, CPU is net of the loops around the calls. "
         "What is not better here is under *Where they win*.\n\n"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import io
+from threading import get_ident
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +23,8 @@ from tests.proto.store_core.script import EXPERIMENT, NOW_NS, PROJECT, Source, c
 from tests.proto.store_core.test_chain import Meddler
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from headrace_proto.store.backend import Store
     from headrace_proto.store.chain import Chain
 
@@ -99,6 +103,26 @@ def test_a_part_of_another_format_is_refused(files: Store) -> None:
     files.put("no.parquet", b"PAR1 and then nothing")
     with pytest.raises(Corrupt):
         parts.read(files, "numeric", ["no.parquet"])
+
+
+def test_a_part_is_read_by_the_callers_thread_alone(tmp_path: Path) -> None:
+    """Another of Arrow's might call the file while the interpreter ends, which aborts the process."""
+    rows = [(name, float(i), i) for name in ("a", "b") for i in range(ROW_GROUP_POINTS)]
+    path = tmp_path / "part.parquet"
+    path.write_bytes(parts.encoded("numeric", _table(rows)))
+    readers: set[int] = set()
+
+    class Watched(io.FileIO):
+        def read(self, size: int | None = -1) -> bytes:
+            readers.add(get_ident())
+            return super().read(size)
+
+    with Watched(path) as file:
+        part = parts.OpenPart("part.parquet", cast("BinaryIO", file))
+        assert part.read(parts.NUMERIC).num_rows == len(rows)
+        assert [part.read_group(group, parts.NUMERIC).num_rows for group in range(2)] == [ROW_GROUP_POINTS] * 2
+        part.close()
+    assert readers == {get_ident()}
 
 
 @pytest.mark.parametrize(
