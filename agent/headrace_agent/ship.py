@@ -45,6 +45,9 @@ class Shipper:
         self._uplink = uplink
         self._budget = budget
         self._metrics = metrics
+        self._frames = metrics.frames.labels(stream)
+        self._frame_bytes = metrics.frame_bytes.labels(stream)
+        self._raw_bytes = metrics.raw_bytes.labels(stream)
         self._turns: Turns[Lane] = Turns()
         self._without_room: set[Lane] = set()
         self._wake = asyncio.Event()
@@ -145,9 +148,9 @@ class Shipper:
         self._patience.succeeded()
         self.full = False
         self._said = None
-        self._metrics.frames.labels(self.stream).inc()
-        self._metrics.frame_bytes.labels(self.stream).inc(len(flight.data))
-        self._metrics.raw_bytes.labels(self.stream).inc(flight.end - flight.first)
+        self._frames.inc()
+        self._frame_bytes.inc(len(flight.data))
+        self._raw_bytes.inc(flight.end - flight.first)
         if not receipt.duplicate and receipt.sequence <= newest:
             self._stream_is_younger(receipt.sequence, newest)
             return

@@ -30,6 +30,8 @@ BATCH_AGE_NS: Final = 50_000_000
 STEADY_AGE_NS: Final = 400_000_000
 """Between two frames of what comes again and again, so that each steady look (`ticks.STEADY_S`) makes one: a frame costs the node
 half a millisecond of CPU however small it is, and the quickest collector commits twice a second."""
+SYSTEM_AGE_NS: Final = 1_900_000_000
+"""The same of the agent's own readings of the hardware, one of every few looks: nobody waits for the newest."""
 PAUSE_NS: Final = 700_000_000
 """Who logs once a second is sent at once each time."""
 BUSY_NS: Final = 1_000_000_000
@@ -77,7 +79,8 @@ class Source:
         self.settled = self.end = self.oldest = reader.oldest  # settled: may be read; end: is committed
         self.closed = reader.closed
         self.window = Window(max(self.stored, self.oldest), budget)
-        self.batch_age_ns = STEADY_AGE_NS
+        self._age_min_ns: Final = SYSTEM_AGE_NS if self.is_system else STEADY_AGE_NS
+        self.batch_age_ns = self._age_min_ns
         # Since when something waits to be cut. What a journal holds when it is found has waited for long enough.
         self.pending_ns: int | None = 0 if reader.end > self.window.cut else None
         self._cut_ns = self._asked_ns = self._filled_ns = now_ns - AWAITED_NS - 1
@@ -229,7 +232,7 @@ class Source:
         went_back = self.mark is not None and mark.position < self.mark.position
         wanted = mark.position == mark.missing < self.window.cut and (self.mark is None or self.mark.missing < 0)
         self.mark, self.stored = mark, mark.position
-        self.batch_age_ns = max(STEADY_AGE_NS, int(mark.interval_s * 1e8))
+        self.batch_age_ns = max(self._age_min_ns, int(mark.interval_s * 1e8))
         if went_back or wanted:
             self.rewind(mark.position)  # which may lie below all that is left: the difference is given up
         elif mark.position > self.window.cut and (mark.position <= self.end or self.outlived):

@@ -41,11 +41,12 @@ LOAD: Final = """
 import json, sys, time
 import headrace as hr
 
-metrics, rate_hz, hardware = int(sys.argv[1]), float(sys.argv[2]), sys.argv[3] == "hardware"
+metrics, rate_hz, hardware, at_once = int(sys.argv[1]), float(sys.argv[2]), sys.argv[3] == "hardware", sys.argv[5] == "row"
 exp = hr.init("bench/node").create_experiment(
     upload_source_files=[], upload_stdout=False, upload_stderr=False, send_hardware_metrics=hardware
 )
 names, log, step, spent_ns, clock = [f"metric {n}" for n in range(metrics)], exp.log_metric, 0, 0, time.thread_time_ns
+log_row, row = exp.log_metrics, dict.fromkeys(names, 0.5)
 reading_ns = sorted(clock() - clock() for _ in range(1000))[500]  # negative: what the readings around a block cost
 print("ready", flush=True)
 sys.stdin.readline()
@@ -53,8 +54,11 @@ begin = due = time.monotonic()
 end = begin + float(sys.argv[4])
 while time.monotonic() < end:
     before = clock()
-    for name in names:
-        log(name, step, step * 0.5)
+    if at_once:
+        log_row(row, step)
+    else:
+        for name in names:
+            log(name, step, step * 0.5)
     spent_ns += clock() - before + reading_ns
     step += 1
     due += 1 / rate_hz
@@ -81,10 +85,9 @@ def run() -> list[Row]:
         rss = idle.memory_info().rss / MIB
         trickle = _load(stack, 1, 1, POINTS_PER_S, hardware=False)
     with _stack(HARDWARE_S) as stack:
-        typical = _load(stack, PROCESSES, METRICS, RATE_HZ, hardware=True)
-    whole = typical.agent_s + typical.logging_s
-    share = 100 / typical.seconds
-    load = f"{PROCESSES} processes x {METRICS} metrics x {RATE_HZ} Hz, hardware every {HARDWARE_S:g} s"
+        rows = _load(stack, PROCESSES, METRICS, RATE_HZ, hardware=True, at_once=True)
+    with _stack(HARDWARE_S) as stack:
+        single = _load(stack, PROCESSES, METRICS, RATE_HZ, hardware=True)
     return [
         Row("agent: RSS at rest, before anything was logged", rss, "MiB", at_most=60),
         Row(
@@ -93,11 +96,19 @@ def run() -> list[Row]:
             "% of a core",
             at_most=0.5,
         ),
-        Row(f"node side, {load}: agent and logging calls", whole * share, "% of a core", at_most=2),
-        Row("  of which the agent", typical.agent_s * share, "% of a core"),
-        Row(f"  of which the calls of {PROCESSES} processes", typical.logging_s * share, "% of a core"),
-        Row("  RSS of the agent", typical.rss_mib, "MiB"),
+        *_typical(rows, "one log_metrics a step"),
+        *_typical(single, "a log_metric each"),
     ]
+
+
+def _typical(spent: _Spent, how: str) -> Iterator[Row]:
+    share = 100 / spent.seconds
+    load = f"{PROCESSES} processes x {METRICS} metrics x {RATE_HZ} Hz, hardware every {HARDWARE_S:g} s"
+    whole = (spent.agent_s + spent.logging_s) * share
+    yield Row(f"node side, {load}, {how}: agent and logging calls", whole, "% of a core", at_most=2)
+    yield Row("  of which the agent", spent.agent_s * share, "% of a core")
+    yield Row(f"  of which the calls of {PROCESSES} processes", spent.logging_s * share, "% of a core")
+    yield Row("  RSS of the agent", spent.rss_mib, "MiB")
 
 
 @contextmanager
@@ -108,10 +119,12 @@ def _stack(hardware_s: float) -> Iterator[Stack]:
         yield stack
 
 
-def _load(stack: Stack, processes: int, metrics: int, rate_hz: float, *, hardware: bool) -> _Spent:
+def _load(
+    stack: Stack, processes: int, metrics: int, rate_hz: float, *, hardware: bool, at_once: bool = False
+) -> _Spent:
     """Have so many processes log, and see what it costs once it runs evenly."""
     seconds = SETTLE_S + MEASURED_S + SETTLE_S
-    arguments = [metrics, rate_hz, "hardware" if hardware else "none", seconds]
+    arguments = [metrics, rate_hz, "hardware" if hardware else "none", seconds, "row" if at_once else "each"]
     command = [sys.executable, "-c", LOAD, *map(str, arguments)]
     with ExitStack() as started:
         children = [started.enter_context(_child(command, stack)) for _ in range(processes)]
