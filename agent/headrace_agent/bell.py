@@ -55,9 +55,8 @@ class Bell:
             if self._inotify is None:
                 self._inotify = INotify(nonblocking=True)
                 asyncio.get_running_loop().add_reader(self._inotify.fileno(), self._hear)
-            watched = {
-                self._inotify.add_watch(folder, _ARRIVALS) for folder in self._folders
-            }  # the same if it was before
+            # a folder that is watched already has the number that it had
+            watched = {self._inotify.add_watch(folder, _ARRIVALS) for folder in self._folders}
         except OSError as error:
             if not self._said:
                 log.info(

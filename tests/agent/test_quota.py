@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from headrace.service.nats_server import NatsServer
+from headrace_agent.agent import Agent
 from headrace_agent.lane import SourceLane
 from headrace_agent.lock import HomeLock
 from headrace_agent.quota import Quota, measure
@@ -89,17 +90,29 @@ def test_use_of_the_disk_is_what_is_allocated(home: Home) -> None:
     writer.close(Outcome.SUCCEEDED)
 
 
+@pytest.fixture
+def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The sources that are synced, which nobody else does meanwhile."""
+    sources: list[str] = []
+    monkeypatch.setattr(JournalReader, "sync", lambda reader: sources.append(reader.header.source))
+    return sources
+
+
+async def _seen(agent: Agent, writer: JournalWriter) -> SourceLane:
+    """The lane of a source to which ten points were logged, once the agent knows of them."""
+    log_points(writer, 10)
+    lane = await until(lambda: agent.tail.lanes.get(writer.source), "the source is found")
+    await until(lambda: lane.source.end == writer.position, "its end is seen")
+    return lane
+
+
 async def test_what_is_only_in_a_journal_is_synced_in_time_and_once(
-    home: Home, nats_server: NatsServer, serve: Serve, monkeypatch: pytest.MonkeyPatch
+    home: Home, nats_server: NatsServer, serve: Serve, synced: list[str]
 ) -> None:
     """A power loss takes at most the last HEADRACE_SYNC_S; a resting journal costs nothing, and nor does one that is stored."""
-    synced: list[str] = []
-    monkeypatch.setattr(JournalReader, "sync", lambda reader: synced.append(reader.header.source))
     async with FarEnd(nats_server.url, answering=False), serve(sync_s=3600) as agent:
         writer = new_writer(home)
-        log_points(writer, 10)
-        lane = await until(lambda: agent.tail.lanes.get(writer.source), "the source is found")
-        await until(lambda: lane.source.end == writer.position, "its end is seen")
+        lane = await _seen(agent, writer)
         syncer, now_s = Syncer(agent.tail, bound_s=1.0), 1000.0
         await syncer.work(now_s)
         assert synced == [], "it may be stored before its time has come"
@@ -129,11 +142,9 @@ async def _log_and_see(lane: SourceLane, writer: JournalWriter, first: int) -> N
 
 
 async def test_a_source_that_rests_before_it_is_stored_is_synced(
-    home: Home, nats_server: NatsServer, serve: Serve, monkeypatch: pytest.MonkeyPatch
+    home: Home, nats_server: NatsServer, serve: Serve, synced: list[str]
 ) -> None:
     """The agent's own rounds, with a store that says nothing."""
-    synced: list[str] = []
-    monkeypatch.setattr(JournalReader, "sync", lambda reader: synced.append(reader.header.source))
     async with FarEnd(nats_server.url, answering=False), serve() as agent:
         writer = new_writer(home)
         log_points(writer, 10)
@@ -146,16 +157,12 @@ async def test_a_source_that_rests_before_it_is_stored_is_synced(
 
 @pytest.mark.parametrize(("bound_s", "rounds"), [(0.5, 1), (0.7, 1), (1.0, 2), (1.3, 2), (2.0, 4)])
 async def test_what_would_be_late_at_the_next_look_is_synced_at_this_one(
-    home: Home, nats_server: NatsServer, serve: Serve, monkeypatch: pytest.MonkeyPatch, bound_s: float, rounds: int
+    home: Home, nats_server: NatsServer, serve: Serve, synced: list[str], bound_s: float, rounds: int
 ) -> None:
     """Whatever the bound is: it may have been logged just after the look before the one that noticed it."""
-    synced: list[str] = []
-    monkeypatch.setattr(JournalReader, "sync", lambda reader: synced.append(reader.header.source))
     async with FarEnd(nats_server.url, answering=False), serve(sync_s=3600) as agent:
         writer = new_writer(home)
-        log_points(writer, 10)
-        lane = await until(lambda: agent.tail.lanes.get(writer.source), "the source is found")
-        await until(lambda: lane.source.end == writer.position, "its end is seen")
+        await _seen(agent, writer)
         syncer, done = Syncer(agent.tail, bound_s), 0
         while not synced:
             await syncer.work(1000.0 + STEADY_S * done)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 STARTED_S: Final = 3.0
+"""By then everything is imported and connected."""
 
 
 def run_service(main: Callable[[asyncio.Event], Awaitable[None]]) -> None:
