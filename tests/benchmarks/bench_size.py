@@ -30,8 +30,10 @@ JITTER_NS: Final = 2_000_000
 STEPS: Final = 1_000_000
 COMMIT_STEPS: Final = 50_000
 HOUR: Final = 3_600
-LONG: Final = 36_000
-"""Commits: ten hours in a local store, four days in a remote one."""
+LONG: Final = 360_000
+"""Commits: two days in a local store, six weeks in a remote one."""
+RESTING_BYTES: Final = 9
+"""A point's, about."""
 PROJECT: Final = "bench/size"
 
 _POINT: Final = np.dtype(
@@ -89,16 +91,20 @@ def _planned(commits: int) -> float:
     """How often each of so many equal commits' points is written again."""
     live: compaction.Run = ()
     rows = 0
+    points = RATE_HZ * CHANNELS
     for number in range(commits):
-        live = (*live, PartRecord(path=f"{number}", rows=1, bytes=1))
+        live = (*live, PartRecord(path=f"{number}", rows=points, bytes=points * RESTING_BYTES))
         run = compaction.plan(live, final=number == commits - 1)
         if run:
             merged = PartRecord(
-                path=f"{number}m", rows=sum(part.rows for part in run), bytes=1, level=compaction.level(run)
+                path=f"{number}m",
+                rows=sum(part.rows for part in run),
+                bytes=sum(part.bytes for part in run),
+                level=compaction.level(run),
             )
             rows += merged.rows
             live = compaction.replaced(live, run, merged) or live
-    return rows / commits
+    return rows / (commits * points)
 
 
 def _live(chain: Chain) -> tuple[PartRecord, ...]:

@@ -58,7 +58,12 @@ def _series(store: Store) -> Iterator[Row]:
         at_most=60,
     )
     chain.compact(now_ns=time.time_ns(), final=True)
-    yield Row("  compacted", median_ms(lambda: experiment.get_channel(CHANNELS[3])), "ms", at_most=60)
+    yield Row(
+        f"  as it rests when the experiment has ended, {len(chain.head.parts.numeric)} parts",
+        median_ms(lambda: experiment.get_channel(CHANNELS[3])),
+        "ms",
+        at_most=60,
+    )
     yield Row(
         "  three such channels side by side",
         median_ms(lambda: experiment.get_numeric_channels_values(*CHANNELS[:3])),

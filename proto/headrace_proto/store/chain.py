@@ -300,7 +300,7 @@ class Chain:
         raise self._too_busy()
 
     def compact(self, *, now_ns: int, final: bool = False) -> bool:
-        """Merge parts when there are PARTS_MAX of a kind; with `final`, all of each kind into one. False if none were merged.
+        """Merge parts when there are PARTS_MAX of a kind; with `final`, as an ended experiment rests. False if none were merged.
 
         What was merged stays in place for readers of older commits, and the commit lists it as `dropped`. Nothing is changed
         when another writer's compaction was faster.

@@ -4,6 +4,9 @@ The plan is geometric in the manner of binomial coefficients. A commit's part ha
 youngest run of parts of one level is merged into one part of the next level. The first merge takes 64 parts, the next 63, and so
 on, until 64 parts of level 1 fill the places and become one of level 2. A row's part has level d only after C(64 + d, d) commits:
 rows are rewritten at most twice within 2,145 commits, three times within 47,905, four times within 814,385.
+
+When an experiment has ended, what is small becomes one part. Of what is large up to ENDED_PARTS_MAX parts stay: to merge those
+would write everything once more, and again whenever the experiment is resumed, and spare a reader milliseconds.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from headrace_proto.limits import PARTS_MAX
+from headrace_proto.limits import MIB, PARTS_MAX
 from headrace_proto.store import parts
 from headrace_proto.store.backend import Store
 from headrace_proto.store.commits import PartKind, PartRecord
@@ -25,6 +28,10 @@ from headrace_proto.store.sorting import series_order
 Run = tuple[PartRecord, ...]
 """Parts that follow one another in a commit's list."""
 
+ENDED_PARTS_MAX: Final = 16
+ENDED_PART_BYTES: Final = 8 * MIB
+"""Of an ended experiment a part stays for each of these: a million points, which take longer to read than a part to open."""
+
 BLOCK_ROWS: Final = 16 * 1024
 """Rows of each part that a merge holds at a time: 64 parts are 25 MiB of points."""
 
@@ -32,7 +39,7 @@ BLOCK_ROWS: Final = 16 * 1024
 def plan(live: Sequence[PartRecord], *, final: bool = False) -> Run | None:
     """The parts to merge next, None if there is no need. `live` are the parts of one kind, oldest first."""
     if final:
-        return tuple(live) if len(live) > 1 else None
+        return _cheapest(live, min(max(sum(part.bytes for part in live) // ENDED_PART_BYTES, 1), ENDED_PARTS_MAX))
     if len(live) < PARTS_MAX:
         return None
     level = live[-1].level
@@ -46,6 +53,15 @@ def plan(live: Sequence[PartRecord], *, final: bool = False) -> Run | None:
 def _youngest(live: Sequence[PartRecord], level: int) -> Sequence[PartRecord]:
     first = next((i + 1 for i in reversed(range(len(live))) if live[i].level > level), 0)
     return live[first:]
+
+
+def _cheapest(live: Sequence[PartRecord], count: int) -> Run | None:
+    """The run whose merge leaves `count` parts and writes the fewest bytes."""
+    width = len(live) - count + 1
+    if width < 2:
+        return None
+    runs = (tuple(live[first : first + width]) for first in range(count))
+    return min(runs, key=lambda run: sum(part.bytes for part in run))
 
 
 def level(run: Run) -> int:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from headrace_proto.errors import Corrupt, FormatUnknown
-from headrace_proto.limits import PARTS_MAX, ROW_GROUP_POINTS
+from headrace_proto.limits import MIB, PARTS_MAX, ROW_GROUP_POINTS
 from headrace_proto.store import compaction, parts
 from headrace_proto.store.backend import open_store
 from headrace_proto.store.commits import PartRecord
@@ -218,6 +218,42 @@ def test_a_plan_needs_a_reason() -> None:
     assert compaction.plan([], final=True) is None
 
 
+def _settled(live: list[PartRecord]) -> tuple[list[PartRecord], int]:
+    """`live` as it rests when the experiment has ended, and the bytes that this wrote."""
+    wrote = 0
+    while run := compaction.plan(live, final=True):
+        one = PartRecord(
+            path=f"{run[0].path}+", rows=1, bytes=sum(part.bytes for part in run), level=compaction.level(run)
+        )
+        wrote += one.bytes
+        live = list(compaction.replaced(live, run, one) or ())
+    return live, wrote
+
+
+def test_of_a_large_ended_experiment_only_the_small_parts_are_merged() -> None:
+    """What was merged before and is large stays where it is: it is not written once more to be one file."""
+    large = [PartRecord(path=f"large {n}", rows=1, bytes=64 * MIB, level=2) for n in range(15)]
+    small = [PartRecord(path=f"small {n}", rows=1, bytes=MIB, level=n < 5) for n in range(40)]
+    live, wrote = _settled([*large, *small])
+    assert live[:15] == large
+    assert len(live) == 16
+    assert wrote == 40 * MIB
+    live, wrote = _settled([PartRecord(path=f"{n}", rows=1, bytes=MIB) for n in range(7)])
+    assert len(live) == 1, "7 MiB are nobody's burden, and one file is what people like best"
+
+
+def test_an_experiment_that_ends_again_and_again_is_not_written_anew_each_time() -> None:
+    """A job that is resumed a hundred times: few parts after each end, and no row is rewritten a hundred times."""
+    live: list[PartRecord] = []
+    written = 0
+    for n in range(100):
+        live, wrote = _settled([*live, *(PartRecord(path=f"{n} {m}", rows=1, bytes=5 * MIB) for m in range(5))])
+        assert len(live) <= 16
+        written += wrote
+    assert sum(part.bytes for part in live) == 2_500 * MIB
+    assert written < 8 * 2_500 * MIB
+
+
 # -- In a chain ---------------------------------------------------------------------------------------------------------
 
 
@@ -231,7 +267,7 @@ def _filled(store: Store, commits: int = 5) -> tuple[Chain, Source]:
     return chain, a
 
 
-def test_a_finished_experiment_has_one_part_of_each_kind(files: Store) -> None:
+def test_a_small_finished_experiment_has_one_part_of_each_kind(files: Store) -> None:
     """Same rows, few files; what was merged is listed as dropped and stays for those who still read it."""
     chain, a = _filled(files)
     before = repr(points_of(chain)), frame_of(chain, "text").to_dict(), frame_of(chain, "image").to_dict()
