@@ -19,7 +19,7 @@ from headrace_collector.upkeep import LAST_SWEEP_S, SETTLE_S, Task, Upkeep, Work
 from headrace_proto.limits import COMMITS_KEPT, PARTS_MAX, SWEEP_COMMITS
 from headrace_proto.store import layout, sweeping
 from headrace_proto.store.backend import open_store
-from headrace_proto.store.catalog import Catalog, append_rows, row_of
+from headrace_proto.store.catalog import Catalog
 from headrace_proto.store.chain import Chain
 from headrace_proto.store.commits import Commit, PartRecord, Parts
 from headrace_proto.store.documents import ExperimentDocument, at_us
@@ -27,6 +27,7 @@ from headrace_proto.store.sweeping import named_places
 from tests.collector.frames import PROJECT, Source
 from tests.collector.harness import Broker, collecting, points
 from tests.proto.store_core import script
+from tests.stores import head_of, list_newest
 from tests.waiting import until
 
 
@@ -113,8 +114,7 @@ async def test_a_commit_that_a_killed_collector_did_not_list_is_listed_by_the_ne
     for step in range(3):
         chain.commit([source.point("x", step, 0.5).batch()], now_ns=time.time_ns())
     chain.commit([source.close(time_ns=time.time_ns()).batch()], now_ns=time.time_ns())
-    assert chain.head is not None
-    append_rows(files, PROJECT, [row_of(chain.head)])
+    list_newest(chain)
     assert chain.compact(now_ns=time.time_ns(), final=True)
     assert not is_listed(store, "e" * 32)
     async with collecting(nats_server.url, store):
@@ -141,8 +141,7 @@ async def test_a_long_run_is_swept_while_it_goes_on(
                 experiment = StoredExperiment(open_store(store), PROJECT, source.experiment)
                 seen.append(len(await asyncio.to_thread(experiment.get_channel, "loss")))
         chain = Chain(open_store(store), PROJECT, source.experiment).load()
-        assert chain.head is not None
-        assert chain.head.sweep >= 2
+        assert head_of(chain).sweep >= 2
         await until(lambda: commits(store, source) < 120, "old commits are gone")
     assert points(store, source.experiment) == sorted(source.points)
     assert seen == sorted(seen)
@@ -158,13 +157,12 @@ async def test_what_a_killed_collector_left_is_done_by_the_next(
     for step in range(20):
         chain.commit([ended.point("x", step, 0.5).batch()], now_ns=time.time_ns())
     chain.commit([ended.close(time_ns=time.time_ns()).batch()], now_ns=time.time_ns())
-    assert chain.head is not None
-    append_rows(files, PROJECT, [row_of(chain.head)])
+    list_newest(chain)
     monkeypatch.setattr(upkeep, "SETTLE_S", 0.0)
     monkeypatch.setattr(upkeep, "LAST_SWEEP_S", 0.5)
     hasten(monkeypatch)
     async with collecting(nats_server.url, store):
-        await until(lambda: len(chain.load().head.parts.numeric) == 1, "it is merged")  # type: ignore[union-attr]
+        await until(lambda: len(head_of(chain.load()).parts.numeric) == 1, "it is merged")
         folder = f"{chain.folder}/channels"
         await until(lambda: len(files.names(folder)) == 1, "it is swept")
     assert len(script.points_of(chain.load())) == 20
@@ -199,8 +197,7 @@ async def test_a_store_that_fails_does_not_end_the_upkeep(store: str, monkeypatc
         for name in ("e" * 32, "f" * 32):
             chain = Chain(files, PROJECT, name)
             chain.commit([script.Source().create().point("x", 1, 1.0).close().batch()], now_ns=time.time_ns())
-            assert chain.head is not None
-            keeping.consider((PROJECT, name), chain.head)
+            keeping.consider((PROJECT, name), head_of(chain))
         await until(lambda: len(done) == 2, "both had their turn")
     finally:
         task.cancel()

@@ -24,6 +24,7 @@ from tests.proto.store_core.script import (
     points_of,
     spooled,
 )
+from tests.stores import head_of
 
 if TYPE_CHECKING:
     from headrace_proto.store.backend import Store
@@ -272,8 +273,7 @@ def test_an_unlinked_artifact_is_listed_no_more(files: Store) -> None:
     _commit(chain, a)
     document = _commit(chain, a.event(Kind.UNLINK, a.time_ns + 1, ["a.txt", "b.txt", "never.txt"]))
     assert document.artifacts == {}
-    assert chain.head is not None
-    assert chain.head.dropped == ("artifacts/a.txt", "artifacts/b.txt")
+    assert head_of(chain).dropped == ("artifacts/a.txt", "artifacts/b.txt")
     assert chain.has_file(a.id, spooled(0)["file"])
     assert _commit(chain, a.artifact("a.txt", b"2")).artifacts["a.txt"].state == "stored"
     assert files.read(f"{FOLDER}/artifacts/a.txt") == b"2"

@@ -19,6 +19,7 @@ from headrace_proto.store.documents import at_us
 from headrace_proto.store.publishing import DocumentFile
 from tests.proto.store_base.faults import FaultyStore
 from tests.proto.store_core.script import EXPERIMENT, NOW_NS, PROJECT, SECOND_NS, Source, chain_of, points_of, spooled
+from tests.stores import head_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -198,7 +199,7 @@ def test_another_writer_of_other_sources_costs_a_second_try(files: Store) -> Non
     result = chain.commit([a.batch()], now_ns=NOW_NS)
     assert result.number == 2
     assert [(step, value) for _, step, _, value in points_of(chain_of(files))] == [(0, 2.0), (1, 1.0)]
-    live = {part.path.split("/")[1] for part in chain_of(files).head.parts.numeric}  # type: ignore[union-attr]
+    live = {part.path.split("/")[1] for part in head_of(chain_of(files)).parts.numeric}
     assert set(files.names(f"{FOLDER}/channels")) == live, "the part of the lost attempt is gone"
 
 
@@ -345,10 +346,9 @@ def test_closed_sources_move_to_a_side_file_and_are_still_known(files: Store) ->
     batches = [Source(f"{n:032x}", "rank", time_ns=NOW_NS + n).point("x", n, 0.5).close().batch() for n in range(200)]
     for first in range(0, 200, 20):
         chain.commit(batches[first : first + 20], now_ns=NOW_NS)
-    assert chain.head is not None
-    assert chain.head.side is not None
-    assert len(chain.head.sources) <= 64
-    assert chain.document.elsewhere["sources"] == 200 - len(chain.head.sources)
+    assert head_of(chain).side is not None
+    assert len(head_of(chain).sources) <= 64
+    assert chain.document.elsewhere["sources"] == 200 - len(head_of(chain).sources)
     again = chain_of(files)
     assert len(again.sources()) == 200
     assert again.commit(batches, now_ns=NOW_NS).number == chain.number

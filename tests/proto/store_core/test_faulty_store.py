@@ -10,6 +10,7 @@ from headrace_proto.store import compaction, layout, uploads
 from headrace_proto.store.commits import PART_KINDS
 from tests.proto.store_core.script import PROJECT, chain_of, memory_store
 from tests.proto.store_core.world import EXPERIMENTS, content, live
+from tests.stores import head_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,9 +41,8 @@ def _whole(store: Store) -> None:
         chain = chain_of(store, experiment)
         names = store.names(layout.commits_folder(PROJECT, experiment))
         assert [layout.commit_number(name) for name in names] == list(range(1, chain.number + 1))
-        assert chain.head is not None
         for kind in PART_KINDS:
-            for part in chain.head.parts.of(kind):
+            for part in head_of(chain).parts.of(kind):
                 assert store.size(f"{chain.folder}/{part.path}") == part.bytes
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from headrace_proto.events import Kind
 from headrace_proto.store.apply import numeric
 from tests.proto.store_core.script import NOW_NS, Source, chain_of, memory_store
+from tests.stores import head_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,8 +49,7 @@ def _stored(commits: list[list[list[Any]]], values: list[float], rows_min: int) 
                 else:
                     source.event(Kind.RESET, time_ns, name)
         chain.commit([source.batch() for source in sources], now_ns=NOW_NS)
-    assert chain.head is not None
-    shown = chain.head.model_dump(mode="json", exclude={"nonce", "parts", "store", "document"})
+    shown = head_of(chain).model_dump(mode="json", exclude={"nonce", "parts", "store", "document"})
     return shown | chain.document.model_dump(mode="json"), [
         [repr(value) for value in column] for column in chain.read("numeric").to_pydict().values()
     ]

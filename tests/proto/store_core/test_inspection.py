@@ -28,6 +28,7 @@ from tests.proto.store_core.script import (
     spooled,
 )
 from tests.proto.store_core.world import live
+from tests.stores import head_of, list_newest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,7 +57,7 @@ def sound(files: Store) -> Store:
         a.point("x", n, 0.5).point("y", n, 1.5).text("log", n, f"{n}").image("img", n, b"%d" % n)
         a.artifact(f"{n}.txt", b"%d" % n)
         chain.commit([a.close().batch() if n == 4 else a.batch()], now_ns=NOW_NS + n)
-        append_rows(files, PROJECT, [row_of(chain.head)])  # type: ignore[arg-type]
+        list_newest(chain)
     assert _find(files) == []
     return files
 
@@ -68,7 +69,7 @@ def _rewrite(files: Store, at: int, **changes: Any) -> None:
 
 
 def _part(store: Store, kind: str = "numeric", number: int = 2) -> str:
-    parts_of = getattr(chain_of(store).head.parts, kind)  # type: ignore[union-attr]
+    parts_of = getattr(head_of(chain_of(store)).parts, kind)
     return f"{FOLDER}/{parts_of[number].path}"
 
 
@@ -115,7 +116,7 @@ def test_damage_is_found_and_not_made_up_for(sound: Store, damage: Callable[[Sto
 
 
 def _row(store: Store, commit: int, experiment: str = EXPERIMENT) -> None:
-    row = row_of(chain_of(store).head)  # type: ignore[arg-type]
+    row = row_of(head_of(chain_of(store)))
     append_rows(store, PROJECT, [row.model_copy(update={"commit": commit, "experiment": experiment})])
 
 
@@ -168,8 +169,7 @@ def test_copies_of_the_truth_are_mended(sound: Store, damage: Callable[[Store], 
 def test_what_is_fresh_is_given_time(sound: Store) -> None:
     """Beside a running collector a row may be missing for a moment: that is no finding."""
     _no_catalog(sound)
-    head = chain_of(sound).head
-    assert head is not None
+    head = head_of(chain_of(sound))
     young = us_of(head.written_at) * 1000 + round(FRESH_S * 1e9) - SECOND_NS
     assert _find(sound, now_ns=young) == []
     assert len(_errors(sound)) == 1
@@ -199,7 +199,7 @@ def test_files_on_their_way_and_quarantine_are_told(files: Store) -> None:
     a = Source().create().artifact("model.bin", spooled(0, 3000)).artifact("../out", b"1")
     chain = chain_of(files)
     chain.commit([a.batch()], now_ns=NOW_NS)
-    append_rows(files, PROJECT, [row_of(chain.head)])  # type: ignore[arg-type]
+    list_newest(chain)
     files.create(layout.piece_file(PROJECT, EXPERIMENT, a.id, spooled(0)["file"], 0), bytes(1000))
     said = "\n".join(found.says for found in _find(files))
     assert "1000 of 3000 bytes of 'model.bin' have come" in said
@@ -228,7 +228,7 @@ def test_a_part_that_is_merged_meanwhile_is_no_damage(sound: Store) -> None:
         def size(self, path: str) -> int | None:
             if self.times and "/channels/part" in path:
                 self.times -= 1
-                old = [f"{FOLDER}/{part.path}" for part in chain_of(sound).head.parts.numeric]  # type: ignore[union-attr]
+                old = [f"{FOLDER}/{part.path}" for part in head_of(chain_of(sound)).parts.numeric]
                 chain_of(sound).compact(now_ns=NOW_NS, final=True)
                 sound.delete(old)
             return super().size(path)
@@ -240,7 +240,7 @@ def test_commits_that_are_made_meanwhile_are_no_damage(files: Store) -> None:
     """A run that goes on while it is looked at shows a newer commit in its document than was there at the first look."""
     chain, a = chain_of(files), Source().create()
     chain.commit([a.point("x", 0, 0.5).batch()], now_ns=NOW_NS)
-    append_rows(files, PROJECT, [row_of(chain.head)])  # type: ignore[arg-type]
+    list_newest(chain)
     made: list[int] = []
 
     def commit_meanwhile(call: Call) -> None:
@@ -287,11 +287,11 @@ def test_a_repair_beside_writers_harms_nothing(tmp_path: Any) -> None:
         for n in range(60):
             a.point("x", n, 0.5).image("img", n, b"%d" % n).artifact(f"{n % 7}.txt", b"%d" % n)
             chain.commit([a.batch()], now_ns=NOW_NS + n)
-            append_rows(store, PROJECT, [row_of(chain.head)])  # type: ignore[arg-type]
+            list_newest(chain)
             if n % 10 == 9:
                 chain.compact(now_ns=NOW_NS + n, final=True)
         chain.commit([a.close().batch()], now_ns=NOW_NS)
-        append_rows(store, PROJECT, [row_of(chain.head)])  # type: ignore[arg-type]
+        list_newest(chain)
     finally:
         done.set()
         thread.join()

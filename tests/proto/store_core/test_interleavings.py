@@ -30,6 +30,7 @@ from tests.proto.store_core.script import (
 )
 from tests.proto.store_core.stage import Actor, play
 from tests.proto.store_core.sweeps import FOLDER, HOUR_S, TimedStore, missing
+from tests.stores import head_of
 
 if TYPE_CHECKING:
     from headrace_proto.store.backend import Store
@@ -173,7 +174,7 @@ def test_nothing_is_lost_in_any_order_of_calls(data: st.DataObject) -> None:
         timed.sweep()
     _check(timed)
     chain = timed.chain()
-    named = {part.path for part in chain.head.parts.numeric}  # type: ignore[union-attr]
+    named = {part.path for part in head_of(chain).parts.numeric}
     assert {f"channels/{name}" for name in timed.names(f"{FOLDER}/channels")} == named, "a swept folder is safe to glob"
 
 

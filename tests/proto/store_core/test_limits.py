@@ -18,6 +18,7 @@ from headrace_proto.store.chain import Batch, Chain
 from headrace_proto.store.commits import PART_KINDS
 from headrace_proto.store.documents import ExperimentDocument
 from tests.proto.store_core.script import NOW_NS, Source, chain_of, memory_store, points_of, spooled
+from tests.stores import head_of
 
 APPLY = "headrace_proto.store.apply"
 
@@ -50,9 +51,8 @@ def test_more_channels_than_an_experiment_may_have_share_one() -> None:
         source._channels = {f"{letter}/{number}": number for number in range(CHANNELS_MAX)}
         source.point(f"{letter}/0", 1, 0.5).point(f"{letter}/{CHANNELS_MAX - 1}", 1, 0.5)
         chain = stored(source, store=store)
-    assert chain.head is not None
-    assert len(chain.head.names) == EXPERIMENT_CHANNELS_MAX + 1
-    assert len(chain.head.encode()) < 2_000_000
+    assert len(head_of(chain).names) == EXPERIMENT_CHANNELS_MAX + 1
+    assert len(head_of(chain).encode()) < 2_000_000
     counted: dict[str, int] = {}
     for name, *_ in points_of(chain):
         counted[name] = counted.get(name, 0) + 1
@@ -67,8 +67,7 @@ def test_undefined_numbers_find_no_end_of_names(monkeypatch: pytest.MonkeyPatch)
         source.event(Kind.TEXT, number, 1.0, NOW_NS, "text")
         source.raw_row(number, [0.5, 0.5, 0.5], 1.0, NOW_NS)
     chain = stored(source)
-    assert chain.head is not None
-    assert len(chain.head.names) == 6
+    assert len(head_of(chain).names) == 6
     assert chain.read("text").num_rows == 20
     assert chain.read("numeric").num_rows == 60
 
@@ -83,8 +82,7 @@ def test_words_of_all_sources_together_are_bounded(monkeypatch: pytest.MonkeyPat
             source.event(Kind.CHANNEL, number, f"c{number}", 1)
         source._channels = {"c4": 4}
         chain = stored(source.point("c4", 1, 0.5), store=store)
-    assert chain.head is not None
-    assert sum(len(state.numbers) + len(state.channels) for state in chain.head.sources.values()) <= 50
+    assert sum(len(state.numbers) + len(state.channels) for state in head_of(chain).sources.values()) <= 50
     assert chain.read("numeric").num_rows == 4
     assert told(chain.document, "words") > 0
 
@@ -155,8 +153,7 @@ def test_files_and_what_is_awaited_are_bounded(monkeypatch: pytest.MonkeyPatch) 
     chain = stored(source)
     assert sorted(chain.artifacts()) == [f"a{number}" for number in range(5)]
     assert chain.artifacts()["a0"].size == 5
-    assert chain.head is not None
-    assert len(chain.head.pending) == 3
+    assert len(head_of(chain).pending) == 3
     assert told(chain.document, "holds at most 5") == 3
     assert told(chain.document, "awaits at most 3") == 3
 
@@ -168,8 +165,7 @@ def test_numbers_of_finished_files_stay_few(monkeypatch: pytest.MonkeyPatch) -> 
     for number in range(0, 100, 2):
         source.artifact("same", spooled(number), NOW_NS + number)
     chain = stored(source)
-    assert chain.head is not None
-    assert len(chain.head.sources[source.id].files) == 10
+    assert len(head_of(chain).sources[source.id].files) == 10
 
 
 def test_what_a_source_says_of_itself_is_short() -> None:
@@ -178,7 +174,6 @@ def test_what_a_source_says_of_itself_is_short() -> None:
     for number in range(100):
         source = Source(f"{number:032x}", role="worker", label="x" * 10_000, rank=1 << 63, attempt=True)
         chain = stored(source.close("failed", "y" * 20_000), store=store)
-    assert chain.head is not None
     records = chain.sources().values()
     assert {(record.label, record.rank, record.attempt) for record in records} == {("x" * 255, None, 0)}
     assert sum(len(record.detail or "") for record in records) < 1_200_000

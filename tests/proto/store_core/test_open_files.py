@@ -15,6 +15,7 @@ from headrace_proto.store.backend import store_id
 from headrace_proto.store.commits import Commit
 from headrace_proto.store.documents import PublicDocument
 from tests.proto.store_core.script import EXPERIMENT, NOW_NS, PROJECT, SECOND_NS, Source, chain_of, frame_of
+from tests.stores import head_of
 
 if TYPE_CHECKING:
     from headrace_proto.store.backend import Store
@@ -38,7 +39,9 @@ def experiment(files: Store, monkeypatch: pytest.MonkeyPatch) -> Store:
         chain.commit([a.artifact("m.bin", b"1").batch()], now_ns=NOW_NS)
     chain.compact(now_ns=NOW_NS, final=True)
     chain.commit([a.point("loss", 4, 0.1).close().batch()], now_ns=NOW_NS + SECOND_NS)
-    files.put(f"{FOLDER}/channels/part-{9:020d}-0.parquet", files.read(f"{FOLDER}/{chain.head.parts.numeric[0].path}"))  # type: ignore[union-attr]
+    files.put(
+        f"{FOLDER}/channels/part-{9:020d}-0.parquet", files.read(f"{FOLDER}/{head_of(chain).parts.numeric[0].path}")
+    )
     monkeypatch.chdir(files.url_of(FOLDER))
     return files
 

@@ -21,6 +21,7 @@ from headrace_proto.store.backend import open_store
 from headrace_proto.store.commits import PartRecord
 from tests.proto.store_core.script import EXPERIMENT, NOW_NS, PROJECT, Source, chain_of, frame_of, points_of, spooled
 from tests.proto.store_core.test_chain import Meddler
+from tests.stores import head_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -275,15 +276,14 @@ def test_a_small_finished_experiment_has_one_part_of_each_kind(files: Store) -> 
     assert old is not None
     assert chain.compact(now_ns=NOW_NS, final=True)
     again = chain_of(files)
-    assert again.head is not None
-    assert [len(again.head.parts.of(kind)) for kind in ("numeric", "text", "image")] == [1, 1, 1]
+    assert [len(head_of(again).parts.of(kind)) for kind in ("numeric", "text", "image")] == [1, 1, 1]
     assert (repr(points_of(again)), frame_of(again, "text").to_dict(), frame_of(again, "image").to_dict()) == before
-    assert len(again.head.dropped) == 15
-    assert all(files.size(f"{FOLDER}/{path}") for path in again.head.dropped)
+    assert len(head_of(again).dropped) == 15
+    assert all(files.size(f"{FOLDER}/{path}") for path in head_of(again).dropped)
     assert again.document == chain.document == old.document
     assert not again.compact(now_ns=NOW_NS, final=True)
     assert again.commit([a.point("x", None, 9.0).batch()], now_ns=NOW_NS).document.channels.numeric["x"].count == 6
-    assert again.head.dropped == ()
+    assert head_of(again).dropped == ()
 
 
 def test_parts_stay_below_their_limit(files: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -293,8 +293,7 @@ def test_parts_stay_below_their_limit(files: Store, monkeypatch: pytest.MonkeyPa
     for n in range(40):
         chain.commit([a.point("x", None, float(n)).batch()], now_ns=NOW_NS)
         chain.compact(now_ns=NOW_NS)
-        assert chain.head is not None
-        assert len(chain.head.parts.numeric) < 5
+        assert len(head_of(chain).parts.numeric) < 5
     assert [value for *_, value in points_of(chain_of(files))] == list(range(40))
 
 
@@ -306,8 +305,7 @@ def test_a_commit_during_a_merge_is_kept(files: Store) -> None:
     store.meddle = lambda: chain_of(files).commit([a.point("x", None, 5.0).batch()], now_ns=NOW_NS)
     assert chain.compact(now_ns=NOW_NS, final=True)
     found = chain_of(files)
-    assert found.head is not None
-    assert [part.rows for part in found.head.parts.numeric] == [10, 1]
+    assert [part.rows for part in head_of(found).parts.numeric] == [10, 1]
     assert [step for name, step, _, _ in points_of(found) if name == "x"] == list(range(6))
 
 
@@ -324,8 +322,7 @@ def test_of_two_merges_one_counts(files: Store) -> None:
 
 def _sweep(store: Store) -> None:
     """Make the commit that a sweeper makes before it removes leftovers."""
-    head = chain_of(store).head
-    assert head is not None
+    head = head_of(chain_of(store))
     swept = head.model_copy(update={"number": head.number + 1, "nonce": "0" * 32, "sweep": head.sweep + 1})
     store.create(f"{FOLDER}/commits/{swept.number:020d}.json", swept.encode())
 
@@ -339,8 +336,7 @@ def test_what_was_written_before_a_sweep_is_written_again(files: Store) -> None:
     assert not chain.compact(now_ns=NOW_NS, final=True)
     store.meddle = lambda: _sweep(files)
     chain.commit([a.point("x", None, 5.0).batch()], now_ns=NOW_NS)
-    head = chain_of(files).head
-    assert head is not None
+    head = head_of(chain_of(files))
     assert (head.number, head.sweep) == (8, 2)
     assert head.parts.numeric[-1].path.startswith(f"channels/part-{8:020d}-")
 

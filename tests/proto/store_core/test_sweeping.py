@@ -16,6 +16,7 @@ from headrace_proto.store.sweeping import find_orphans, sweep
 from headrace_proto.store.uploads import Upload
 from tests.proto.store_core.script import EXPERIMENT, NOW_NS, PROJECT, SECOND_NS, Source, chain_of, points_of, spooled
 from tests.proto.store_core.sweeps import COMMITS, FOLDER, HOUR_S, TimedStore, commit, grown, leave_a_part, missing
+from tests.stores import head_of
 
 if TYPE_CHECKING:
     from headrace_proto.store.backend import Store
@@ -41,7 +42,7 @@ def test_a_part_that_no_commit_names_goes_after_the_grace_time(store: TimedStore
     assert store.sweep(grace_s=900).paths == (f"{FOLDER}/{place}",)
     assert place not in store.files()
     assert points_of(store.chain()) == before
-    assert (store.chain().head.sweep, store.chain().head.swept) == (1, 4)  # type: ignore[union-attr]
+    assert (head_of(store.chain()).sweep, head_of(store.chain()).swept) == (1, 4)
     assert store.sweep(grace_s=900).paths == ()
 
 
@@ -63,7 +64,7 @@ def test_replaced_parts_live_as_long_as_the_commits_that_named_them(store: Timed
     """What a merge replaced stays for an hour, for who reads an older commit, and goes then."""
     grown(store, 4)
     store.now_s += 10
-    old = {f"{FOLDER}/{part.path}" for part in store.chain().head.parts.numeric}  # type: ignore[union-attr]
+    old = {f"{FOLDER}/{part.path}" for part in head_of(store.chain()).parts.numeric}
     assert store.chain().compact(now_ns=NOW_NS, final=True)
     store.now_s += RETENTION_S - 1
     assert store.sweep().paths == ()
@@ -79,7 +80,7 @@ def test_replaced_parts_of_a_chain_of_merges(store: TimedStore) -> None:
     for _ in range(3):
         for step in range(3):
             commit(store, source.point("x", step, 0.5))
-        replaced.append({part.path for part in store.chain().head.parts.numeric})  # type: ignore[union-attr]
+        replaced.append({part.path for part in head_of(store.chain()).parts.numeric})
         store.chain().compact(now_ns=NOW_NS, final=True)
         store.now_s += 1200
     for _ in range(3):
@@ -99,7 +100,7 @@ def test_an_ended_and_swept_experiment_is_safe_to_glob(store: TimedStore) -> Non
     store.chain().compact(now_ns=NOW_NS, final=True)
     store.now_s += RETENTION_S + 1
     store.sweep(grace_s=900)
-    live = [part.path for part in store.chain().head.parts.numeric]  # type: ignore[union-attr]
+    live = [part.path for part in head_of(store.chain()).parts.numeric]
     assert [f"channels/{name}" for name in store.names(f"{FOLDER}/channels")] == live
     assert len(live) == 1
 
@@ -203,13 +204,12 @@ def test_a_folder_without_commits_is_swept_and_becomes_no_experiment(store: Time
     place = leave_a_part(store, source)
     store.now_s += 1000
     assert store.sweep(900).paths == (f"{FOLDER}/{place}",)
-    head = store.chain().head
-    assert head is not None
+    head = head_of(store.chain())
     assert head.blank
     late = Source("b").create().point("x", 1, 0.5)
     commit(store, late)
     assert (store.chain().number, store.chain().document.id) == (2, "DIG-1")
-    assert not store.chain().head.blank  # type: ignore[union-attr]
+    assert not head_of(store.chain()).blank
     assert missing(store) == set()
 
 

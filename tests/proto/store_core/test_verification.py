@@ -32,6 +32,7 @@ from tests.proto.store_core.script import (
     memory_store,
     spooled,
 )
+from tests.stores import head_of
 
 if TYPE_CHECKING:
     from headrace_proto.store.backend import Store
@@ -72,8 +73,7 @@ def _store_all(chain: Chain, source: Source, cuts: int) -> Chain:
     edges = [0, *sorted({ends[len(ends) * n // cuts - 1] for n in range(1, cuts + 1)})]
     for first, end in pairwise(edges):
         chain.commit([Batch(source.id, first, end, batch.raw[first:end])], now_ns=NOW_NS)
-    assert chain.head is not None
-    for file in chain.head.pending.values():
+    for file in head_of(chain).pending.values():
         chain.store.put(file.path, TEXT.encode())
         chain.commit([], files_done=[FileDone(file.source, file.file)], now_ns=NOW_NS)
     return chain
@@ -157,8 +157,7 @@ def test_what_is_missing_is_told(files: Store) -> None:
 def test_damage_is_incomplete_and_has_no_digest(files: Store, what: str) -> None:
     """A part or file that is gone, too short or has another digest is named, and no digest is given for what cannot be read."""
     chain = _store_all(chain_of(files), _talkative(), 3)
-    assert chain.head is not None
-    part = f"{chain.folder}/{chain.head.parts.numeric[0].path}"
+    part = f"{chain.folder}/{head_of(chain).parts.numeric[0].path}"
     note = f"{chain.folder}/artifacts/notes/2.txt"
     if what == "part":
         files.delete([part])
@@ -251,8 +250,7 @@ def test_the_page_in_the_store_computes_the_digest(files: Store, final: bool, mo
     monkeypatch.setattr(finish, "INLINE_ARTIFACTS_MAX", 6)
     chain = _store_all(chain_of(files), _talkative(), 4)
     chain.compact(now_ns=NOW_NS, final=final)
-    assert chain.head is not None
-    assert chain.head.side is not None
+    assert head_of(chain).side is not None
     page = resources.files("headrace_proto.store").joinpath("FORMAT.md").read_text(encoding="utf-8")
     [program] = [code for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "sha256" in code]
     folder = Path(files.url, chain.folder)
@@ -271,5 +269,4 @@ def test_lost_bytes_that_come_later_heal(files: Store) -> None:
     assert _proof(files).verdict == "incomplete"
     chain.commit([batch], now_ns=NOW_NS)
     assert _proof(files).verdict == "complete"
-    assert chain.head is not None
-    assert sum(part.rows for kind in PART_KINDS for part in chain.head.parts.of(kind)) == 1
+    assert sum(part.rows for kind in PART_KINDS for part in head_of(chain).parts.of(kind)) == 1

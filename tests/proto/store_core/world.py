@@ -15,13 +15,14 @@ from headrace.reading.series import points
 from headrace.reading.snapshot import Snapshot
 from headrace_proto.errors import CommitConflict, ExperimentNotFound
 from headrace_proto.store import layout
-from headrace_proto.store.catalog import append_rows, read_rows, row_of
+from headrace_proto.store.catalog import read_rows
 from headrace_proto.store.chain import Batch, Chain, FileDone
 from headrace_proto.store.documents import file_place
 from headrace_proto.store.sweeping import sweep
 from headrace_proto.store.uploads import PiecesGone, Upload
 from tests.proto.store_base.faults import FaultyStore, History, seeded
 from tests.proto.store_core.script import NOW_NS, PROJECT, SECOND_NS, Source, chain_of, points_of, spooled
+from tests.stores import head_of, list_newest
 
 if TYPE_CHECKING:
     from headrace_proto.store.backend import Store
@@ -96,7 +97,7 @@ class Client:
             batches += due[: self.chance.randint(1, 3)]
         if batches:
             chain.commit(batches, now_ns=now_ns)
-            append_rows(self.store, PROJECT, [row_of(chain.head)])  # type: ignore[arg-type]
+            list_newest(chain)
 
     def _upload(self, experiment: str, now_ns: int) -> None:
         chain = self._chain(experiment).load()
@@ -159,7 +160,7 @@ def finish(client: Client, clock: Any) -> None:
             chain.commit(due, now_ns=next(clock))
         client._upload(experiment, next(clock))
         chain.compact(now_ns=next(clock), final=True)
-        append_rows(client.store, PROJECT, [row_of(chain.head)])  # type: ignore[arg-type]
+        list_newest(chain)
 
 
 def content(store: Store) -> dict[str, Any]:
@@ -168,7 +169,6 @@ def content(store: Store) -> dict[str, Any]:
     rows = {row.experiment: row for row in read_rows(store, PROJECT)}
     for experiment in EXPERIMENTS:
         chain = chain_of(store, experiment)
-        assert chain.head is not None
         assert rows[experiment].commit == chain.number
         document = chain.document.model_dump()
         number = document.pop("id")
@@ -186,7 +186,7 @@ def content(store: Store) -> dict[str, Any]:
             "texts": chain.read("text").to_pylist(),
             "images": chain.read("image").to_pylist(),
             "watermarks": {source: chain.watermark(source) for source in TOLD[experiment]},
-            "pending": chain.head.pending,
+            "pending": head_of(chain).pending,
             "files": {path: store.read(place) for path, place in files.items()},
             "row": rows[experiment].model_dump_json(exclude={"commit", "id", "size"}),
         }

@@ -15,6 +15,7 @@ from headrace.errors import ArtifactNotFound, Corrupt, InvalidName, InvalidValue
 from headrace.reading import StoredExperiment
 from headrace_proto.limits import INLINE_BYTES_MAX
 from tests.sdk.reading.stored import Stored
+from tests.stores import head_of
 
 LARGE = os.urandom(3 * INLINE_BYTES_MAX + 17)
 
@@ -51,7 +52,7 @@ def test_files_folders_and_buffers_are_stored(experiment: StoredExperiment) -> N
     assert content(experiment, "rest.bin") == LARGE[10:]
     assert content(experiment, "text.txt") == "grün".encode()
     assert all(record.state == "stored" for record in experiment.artifacts.values())
-    assert not experiment._writing.chain.head.pending  # type: ignore[union-attr]
+    assert not head_of(experiment._writing.chain).pending
 
 
 def test_an_artifact_is_replaced(experiment: StoredExperiment) -> None:
@@ -148,7 +149,7 @@ def test_a_curator_who_dies_in_between_is_no_harm(
     assert experiment.artifacts["big.bin"].state == "pending"
     experiment.log_artifact(io.BytesIO(LARGE), "big.bin")
     assert content(experiment, "big.bin") == LARGE
-    assert not experiment._writing.chain.head.pending  # type: ignore[union-attr]
+    assert not head_of(experiment._writing.chain).pending
 
 
 def test_a_live_journal_is_never_opened(experiment: StoredExperiment, home: Any) -> None:

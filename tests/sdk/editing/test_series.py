@@ -17,6 +17,7 @@ from headrace.reading import StoredExperiment, StoredProject
 from headrace_proto.limits import IMAGE_BYTES_MAX, INLINE_BYTES_MAX
 from tests.sdk.editing.conftest import Refuses
 from tests.sdk.reading.stored import PROJECT, Stored
+from tests.stores import head_of
 
 
 def test_points_are_added(experiment: StoredExperiment, stored: Stored) -> None:
@@ -47,7 +48,7 @@ def test_texts_and_images_are_added(experiment: StoredExperiment) -> None:
     images = experiment.get_channel("samples")
     assert images[["step", "name", "description"]].to_numpy().tolist() == [[0.0, "a", "b"], [4.0, "c", "d"]]
     assert experiment.read_image("samples") == encode_image(noise).data
-    assert not experiment._writing.chain.head.pending  # type: ignore[union-attr]
+    assert not head_of(experiment._writing.chain).pending
 
 
 def test_a_channel_is_reset(experiment: StoredExperiment, stored: Stored) -> None:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from headrace_proto import events
 from headrace_proto.events import ChannelType, Kind, Role
 from headrace_proto.ids import derived_id, random_id
-from headrace_proto.store.catalog import append_rows, row_of
 from headrace_proto.store.chain import Batch, Chain
+from tests.stores import list_newest
 
 if TYPE_CHECKING:
     from headrace_proto.store.backend import Store
@@ -83,8 +83,7 @@ class Stored:
         """Store what the sources have written, and list it."""
         batches = [batch for source in (self.owner, *others) if (batch := source.batch()).raw]
         self.chain.commit(batches, files_done=files_done, now_ns=START_NS + next(_ticks) * SECOND_NS)
-        assert self.chain.head is not None
-        append_rows(self.store, self.project, [row_of(self.chain.head)])
+        list_newest(self.chain)
 
     def close(self, outcome: str = "succeeded", detail: str | None = None, at_s: float = 60) -> None:
         self.owner.event(Kind.CLOSED, START_NS + int(at_s * SECOND_NS), outcome, detail)

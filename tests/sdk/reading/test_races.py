@@ -13,6 +13,7 @@ from headrace.reading.snapshot import RELOADS_MAX
 from headrace_proto.errors import Corrupt
 from tests.proto.store_base.faults import FaultyStore
 from tests.sdk.reading.stored import PROJECT, START_NS, Stored
+from tests.stores import head_of
 
 if TYPE_CHECKING:
     from typing import BinaryIO
@@ -31,7 +32,7 @@ class _Replacing(FaultyStore):
             self.times -= 1
             self.stored.owner.point("other", 0, 0.0)
             self.stored.commit()
-            old = [part.path for part in self.stored.chain.head.parts.numeric]  # type: ignore[union-attr]
+            old = [part.path for part in head_of(self.stored.chain).parts.numeric]
             assert self.stored.chain.compact(now_ns=START_NS, final=True)
             self.inner.delete(f"{self.stored.chain.folder}/{name}" for name in old)
         return super().open(path)
@@ -60,7 +61,7 @@ def test_a_replaced_part_is_read_from_the_newest_commit(files: Store, times: int
 def test_a_part_that_is_missing_for_good(files: Store) -> None:
     """A part that the newest commit names and nobody has is damage, and is named."""
     stored, _ = _running(files)
-    part = stored.chain.head.parts.numeric[0].path  # type: ignore[union-attr]
+    part = head_of(stored.chain).parts.numeric[0].path
     files.delete([f"{stored.chain.folder}/{part}"])
     with pytest.raises(Corrupt, match=part):
         StoredExperiment(files, PROJECT, stored.id).get_channel("loss")
@@ -79,7 +80,7 @@ def test_reading_while_it_is_written_and_compacted(files: Store) -> None:
                 stored.owner.point("loss", step, step)
                 stored.commit()
                 if step % 5 == 0:
-                    old = [part.path for part in stored.chain.head.parts.numeric]  # type: ignore[union-attr]
+                    old = [part.path for part in head_of(stored.chain).parts.numeric]
                     stored.chain.compact(now_ns=START_NS, final=True)
                     files.delete(f"{stored.chain.folder}/{name}" for name in old)
         finally:
