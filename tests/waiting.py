@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from threading import Event
 from typing import Literal, TypeVar
 
@@ -29,6 +29,18 @@ async def until(condition: Callable[[], _Value | Literal[False] | None], what: s
     """`wait_until` for tests whose subject runs in the same event loop."""
     deadline = time.monotonic() + timeout_s
     while not (value := condition()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"after {timeout_s:g} s still not true: {what}")
+        await asyncio.sleep(_POLL_S)
+    return value
+
+
+async def until_awaited(
+    condition: Callable[[], Awaitable[_Value | Literal[False] | None]], what: str, timeout_s: float = 30.0
+) -> _Value:
+    """`until` for a condition that must itself be awaited, such as a question to a broker."""
+    deadline = time.monotonic() + timeout_s
+    while not (value := await condition()):
         if time.monotonic() > deadline:
             raise AssertionError(f"after {timeout_s:g} s still not true: {what}")
         await asyncio.sleep(_POLL_S)

@@ -24,6 +24,7 @@ from headrace_proto.store.backend import open_store
 from headrace_proto.store.chain import Chain
 from headrace_proto.store.documents import ExperimentDocument
 from tests.collector.frames import PROJECT, SITE, Source, encoded, subject_of
+from tests.waiting import until_awaited
 
 PARTITIONS = 4
 TIMEOUT_S = 20.0
@@ -78,23 +79,29 @@ class Broker:
     async def stored(self, source: Source, position: int | None = None) -> Mark:
         """Waits until the source's mark reaches `position` (all of its journal)."""
         wanted = source.end if position is None else position
-        async with asyncio.timeout(TIMEOUT_S):
-            while not ((mark := await self.mark(source)) and mark.position >= wanted):
-                await asyncio.sleep(0.02)
-        return mark
+
+        async def reached() -> Mark | None:
+            mark = await self.mark(source)
+            return mark if mark and mark.position >= wanted else None
+
+        return await until_awaited(reached, f"{source.id} is stored up to {wanted}", TIMEOUT_S)
 
     async def file_done(self, source: Source, file: str) -> FileMark:
         """Waits until the file is done, or bad."""
-        async with asyncio.timeout(TIMEOUT_S):
-            while not ((mark := await self.file_mark(source, file)) and (mark.done or mark.bad)):
-                await asyncio.sleep(0.02)
-        return mark
+
+        async def decided() -> FileMark | None:
+            mark = await self.file_mark(source, file)
+            return mark if mark and (mark.done or mark.bad) else None
+
+        return await until_awaited(decided, f"{file} is done, or bad", TIMEOUT_S)
 
     async def streams(self) -> None:
         """Waits until every stream is there, by somebody else's doing."""
-        async with asyncio.timeout(TIMEOUT_S):
-            while len(await self.js.streams_info()) < len(stream_configs()):
-                await asyncio.sleep(0.02)
+
+        async def all_there() -> bool:
+            return len(await self.js.streams_info()) == len(stream_configs())
+
+        await until_awaited(all_there, "every stream is there", TIMEOUT_S)
 
     async def left(self, stream: str = subjects.EVENTS_STREAM) -> int:
         """Messages in a stream."""
@@ -104,17 +111,17 @@ class Broker:
         """Bytes in the stream of events."""
         return (await self.js.stream_info(subjects.EVENTS_STREAM)).state.bytes
 
-    async def emptied(self, stream: str = subjects.EVENTS_STREAM) -> None:
-        """Waits until everything was acknowledged."""
-        async with asyncio.timeout(TIMEOUT_S):
-            while await self.left(stream):
-                await asyncio.sleep(0.02)
+    async def emptied(self, stream: str = subjects.EVENTS_STREAM, left: int = 0, timeout_s: float = TIMEOUT_S) -> None:
+        """Waits until everything was acknowledged, but for `left` messages at most."""
+
+        async def is_emptied() -> bool:
+            return await self.left(stream) <= left
+
+        await until_awaited(is_emptied, f"{stream} holds {left} messages at most", timeout_s)
 
     async def left_only(self, count: int) -> None:
         """Waits until no more than `count` messages of events are left, all acknowledgements are in, and none is missing."""
-        async with asyncio.timeout(TIMEOUT_S):
-            while await self.left() > count:
-                await asyncio.sleep(0.02)
+        await self.emptied(left=count)
         for _ in range(20):  # an acknowledgement too many would come right behind the others
             await asyncio.sleep(0.01)
             assert await self.left() == count

@@ -15,7 +15,7 @@ from headrace_collector import answers as answering
 from headrace_collector.answers import Answers
 from headrace_proto import subjects
 from headrace_proto.messages import Mark
-from tests.waiting import until
+from tests.waiting import until, until_awaited
 
 
 class _Slow:
@@ -74,8 +74,7 @@ async def test_what_the_broker_did_not_take_is_said_again(
         async def kept() -> bool:
             return (await js.stream_info(subjects.MARKS_STREAM)).state.messages == 1
 
-        while not await kept():
-            await asyncio.sleep(0.05)
+        await until_awaited(kept, "the mark is kept")
     finally:
         sending.cancel()
         await asyncio.wait([sending])

@@ -20,6 +20,7 @@ from headrace_collector.settings import CollectorSettings
 from headrace_proto.errors import ConfigError
 from tests.collector.frames import Source
 from tests.collector.harness import Broker
+from tests.waiting import until
 
 
 def settings(config: Path | None = None, **flags: Any) -> CollectorSettings:
@@ -68,8 +69,10 @@ async def start(url: str, store: str, *options: str) -> Process:
     return await asyncio.create_subprocess_exec(*command, *options, stderr=asyncio.subprocess.DEVNULL)
 
 
-def workers_of(parent: Process) -> list[int]:
-    return [child.pid for child in psutil.Process(parent.pid).children()]
+def two_workers(parent: Process, *, without: int = 0) -> list[int]:
+    """The pids of a collector's two workers, once it has two and `without` is none of them."""
+    pids = [child.pid for child in psutil.Process(parent.pid).children()]
+    return pids if len(pids) == 2 and without not in pids else []
 
 
 async def test_a_store_that_cannot_be_written_is_named_with_the_remedy(nats_server: NatsServer, tmp_path: Path) -> None:
@@ -109,16 +112,12 @@ async def test_workers_share_and_are_restarted(nats_server: NatsServer, store: s
     sources = [Source() for _ in range(6)]
     async with Broker.connected(nats_server.url) as broker:
         process = await start(nats_server.url, store, "--workers", "2")
-        async with asyncio.timeout(20):
-            while len(first := workers_of(process)) < 2:
-                await asyncio.sleep(0.05)
+        first = await until(lambda: two_workers(process), "two workers run")
         await broker.send(frame for source in sources for frame in source.cut(1))
         for source in sources:
             await broker.stored(source)
         psutil.Process(first[0]).kill()
-        async with asyncio.timeout(20):
-            while len(second := workers_of(process)) < 2 or first[0] in second:
-                await asyncio.sleep(0.05)
+        second = await until(lambda: two_workers(process, without=first[0]), "the killed one is replaced")
         process.send_signal(signal.SIGTERM)
         async with asyncio.timeout(20):
             assert await process.wait() == 0
@@ -128,10 +127,7 @@ async def test_workers_share_and_are_restarted(nats_server: NatsServer, store: s
 async def test_orphaned_workers_end(nats_server: NatsServer, store: str) -> None:
     """When the parent is killed, its workers stop in good order by themselves."""
     process = await start(nats_server.url, store, "--workers", "2")
-    async with asyncio.timeout(20):
-        while len(children := workers_of(process)) < 2:
-            await asyncio.sleep(0.05)
-        process.kill()
-        await process.wait()
-        while any(psutil.pid_exists(pid) for pid in children):
-            await asyncio.sleep(0.05)
+    workers = await until(lambda: two_workers(process), "two workers run")
+    process.kill()
+    await process.wait()
+    await until(lambda: not any(psutil.pid_exists(pid) for pid in workers), "they have ended")

@@ -3,7 +3,6 @@ good, keeps what is bad in quarantine with a reason, writes nothing outside an e
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import struct
@@ -420,9 +419,7 @@ async def test_events_of_no_size_do_not_pile_up(collector: Given) -> None:
         for source in sources:
             for first, end in pairwise((0, *source.ends[-5:-2], source.end)):
                 await run.send(source.frame(first, end))
-        async with asyncio.timeout(60):
-            while await run.broker.left():
-                await asyncio.sleep(0.05)
+        await run.broker.emptied(timeout_s=60)
         await run.takes()
         for source in sources:
             stored = document(str(run.store), source.experiment)
@@ -439,9 +436,7 @@ async def test_files_that_nobody_names_do_not_pile_up(collector: Given) -> None:
             chunk = source.chunks(f"{number:06d}-00c0ffee", b"x")[0]
             await run.broker.client.publish(subject_of(chunk), encoded(chunk))
         await run.store_good()
-        async with asyncio.timeout(60):
-            while await run.broker.left(subjects.FILES_STREAM) > DESKS_MAX:
-                await asyncio.sleep(0.05)
+        await run.broker.emptied(subjects.FILES_STREAM, left=DESKS_MAX, timeout_s=60)
         run.stayed_small()
 
 

@@ -15,7 +15,7 @@ from nats.js.errors import APIError
 from headrace.service.broker import connect, ensure_streams
 from headrace_proto import subjects
 from headrace_proto.errors import ConfigError, StreamUnsuitable
-from tests.waiting import until
+from tests.waiting import until, until_awaited
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,8 +77,11 @@ async def test_lease_ends_by_itself(nats_server: NatsServer) -> None:
     await ensure_streams(js)
     assert (await js.stream_info(subjects.LEASES_STREAM)).config.allow_msg_ttl
     await js.publish(subjects.lease(3), b"me", headers={"Nats-TTL": "1s"})
-    while (await js.stream_info(subjects.LEASES_STREAM)).state.messages:
-        await asyncio.sleep(0.05)
+
+    async def ended() -> bool:
+        return not (await js.stream_info(subjects.LEASES_STREAM)).state.messages
+
+    await until_awaited(ended, "the lease is gone")
     await client.close()
 
 

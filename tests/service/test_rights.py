@@ -25,7 +25,7 @@ from headrace.service.nats_server import NatsServer
 from headrace_proto import subjects
 from headrace_proto.home import Home
 from tests.service.guarded import SITES, Guarded
-from tests.waiting import until, wait_until
+from tests.waiting import until, until_awaited, wait_until
 
 EXPERIMENT, SOURCE, REQUEST = "0" * 32, "1" * 32, "2" * 32
 OURS, OTHERS = SITES
@@ -245,9 +245,11 @@ async def test_agent_cannot_have_its_answer_sent_to_others(guarded: Guarded) -> 
     for target in targets:
         await client.publish(subjects.events(OURS, EXPERIMENT, SOURCE), b"frame", reply=target)
     await client.flush()
-    async with asyncio.timeout(30):
-        while (await js.stream_info(subjects.EVENTS_STREAM)).state.messages < len(targets):
-            await asyncio.sleep(0.02)
+
+    async def all_there() -> bool:
+        return (await js.stream_info(subjects.EVENTS_STREAM)).state.messages == len(targets)
+
+    await until_awaited(all_there, "every frame is in the stream")
     assert (await js.get_last_msg(subjects.MARKS_STREAM, mark)).data == b"the mark"
     assert (await js.stream_info(subjects.LEASES_STREAM)).state.messages == 0
 
