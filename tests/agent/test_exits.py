@@ -15,11 +15,11 @@ from headrace_agent.exits import Exits
 from headrace_agent.source import Death
 from headrace_agent.ticks import TICK_S
 from headrace_proto.home import Home
-from headrace_proto.journal import machine
 from headrace_proto.journal.layout import LOCK_NAME, UNLOCKED_NAME
 from tests.agent.conftest import Serve
 from tests.agent.far_end import FarEnd
 from tests.agent.writers import OTHER_NAMESPACE, Write
+from tests.processes import process_state
 from tests.waiting import until, wait_until
 
 NEVER_NS = 10**18
@@ -112,7 +112,7 @@ async def test_a_process_whose_first_thread_has_left_lives(
     )
     writer = write(after=script)
     os.rename(os.path.join(writer.folder, LOCK_NAME), os.path.join(writer.folder, UNLOCKED_NAME))
-    wait_until(lambda: machine.process_state(writer.process.pid) == "Z", "the first thread is gone")
+    wait_until(lambda: process_state(writer.process.pid) == "Z", "the first thread is gone")
     async with FarEnd(nats_server.url) as far, serve() as agent:
         await until(lambda: far.watermark(writer.source) > 0, "it is shipped")
         seen = far.watermark(writer.source)

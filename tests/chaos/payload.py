@@ -12,7 +12,6 @@ from hashlib import sha256
 from typing import Final
 
 SOURCES_MAX: Final = 1 << 16
-SEQUENCES_MAX: Final = 1 << 32
 MODULUS: Final = 1 << 52
 """Whole numbers below it are exact in a double."""
 FACTOR: Final = 0x9E3779B97F4A7

@@ -13,18 +13,11 @@ import zstandard
 from headrace_proto import events, frame, subjects
 from headrace_proto.events import ChannelType, Kind, Outcome, Role
 from headrace_proto.frame import Codec, Frame, FrameKind
-from headrace_proto.ids import random_id, token
+from headrace_proto.ids import random_id
 from headrace_proto.limits import CHUNK_BYTES
 
 PROJECT = "team/digits"
 SITE = "hall"
-
-
-def experiment_in(partition: int, partitions: int = 4) -> str:
-    """A random experiment id that belongs to a partition."""
-    while token(experiment := random_id()) % partitions != partition:
-        pass
-    return experiment
 
 
 class Source:

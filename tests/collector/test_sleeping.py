@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import signal
 import time
-from asyncio.subprocess import Process
-from pathlib import Path
 
 import pytest
 
@@ -19,6 +17,7 @@ from tests.collector.dying import hasten
 from tests.collector.frames import Source
 from tests.collector.harness import PARTITIONS, Broker, child, collecting, document, held, points
 from tests.collector.test_sharing import all_held
+from tests.processes import process_state
 from tests.proto.store_core.sweeps import missing
 from tests.waiting import until
 
@@ -44,10 +43,6 @@ def hastened(monkeypatch: pytest.MonkeyPatch) -> None:
     hasten()
 
 
-def is_stopped(process: Process) -> bool:
-    return Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
-
-
 @pytest.mark.usefixtures("hastened")
 @pytest.mark.parametrize("name", MOMENTS)
 async def test_a_stopped_collector_does_no_harm_when_it_goes_on(nats_server: NatsServer, store: str, name: str) -> None:
@@ -64,7 +59,7 @@ async def test_a_stopped_collector_does_no_harm_when_it_goes_on(nats_server: Nat
     async with Broker.connected(nats_server.url) as broker, asleep as sleeper:
         frames = source.cut(4)
         await broker.send([*frames[:1], *source.chunks(file, FILE), *frames[1:3]])
-        await until(lambda: is_stopped(sleeper), "it is stopped")
+        await until(lambda: process_state(sleeper.pid) == "T", "it is stopped")
         async with collecting(nats_server.url, store) as other:
             await all_held(other, "the other has taken over")
             await broker.send(frames[3:])

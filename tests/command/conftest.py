@@ -118,14 +118,6 @@ def log_of(home: Home, part: str) -> str:
     return Path(log_file(home, part)).read_text()
 
 
-def alive(pid: int) -> bool:
-    """Whether the process exists and is no zombie."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
 # -- Imports ---------------------------------------------------------------------------------------------------------------
 
 

@@ -19,6 +19,7 @@ from headrace_proto.home import Home
 from headrace_proto.ids import random_id
 from headrace_proto.messages import SourceState
 from tests.command.conftest import COMMAND, END_S, Up
+from tests.processes import is_alive
 from tests.waiting import wait_until
 
 PROJECT = "work/abort"
@@ -117,14 +118,6 @@ def answers(done: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
     return list(json.loads(done.stdout))
 
 
-def runs(pid: int) -> bool:
-    """Whether the process is there and is no zombie."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
-
-
 # -- By signals ------------------------------------------------------------------------------------------------------------
 
 
@@ -142,7 +135,7 @@ def test_abort_ends_a_process_and_its_children_and_the_store_says_aborted(place:
     done = place.command("abort", trainer.experiment, "--reason", "the loss diverged, password=hunter2")
     assert done.returncode == 0, done.stderr
     assert trainer.process.wait(30) == -signal.SIGTERM
-    assert not any(runs(int(pid)) for pid in trainer.words[1:])
+    assert not any(is_alive(int(pid)) for pid in trainer.words[1:])
     assert "ended, by SIGTERM" in done.stdout
     assert "with 2 children" in done.stdout
     found = place.wait_state(trainer.experiment, "aborted")
@@ -263,7 +256,7 @@ def test_a_callback_that_raises_is_told(place: Place, train: Train) -> None:
     done = place.command("abort", trainer.experiment)
     assert done.returncode == 1
     assert "refused, its abort_callback raised ValueError: not now" in done.stdout
-    assert runs(trainer.process.pid)
+    assert is_alive(trainer.process.pid)
     done = place.command("abort", trainer.experiment, "--json")
     assert [one["state"] for one in answers(done)] == [SourceState.ENDED]
     assert trainer.process.wait(30) == 7
@@ -318,7 +311,7 @@ def test_a_process_that_has_no_agent_is_not_reached(place: Place, train: Train, 
     done = place.command("abort", trainer.experiment)
     assert done.returncode == 2
     assert "no agent" in done.stderr
-    assert runs(trainer.process.pid)
+    assert is_alive(trainer.process.pid)
 
 
 def test_a_direct_process_on_a_home_that_an_agent_serves_is_ended_like_any(place: Place, train: Train) -> None:

@@ -16,7 +16,8 @@ import pytest
 from headrace.command.running import running
 from headrace.reading import StoredProject
 from headrace_proto.home import Home
-from tests.command.conftest import COMMAND, Up, alive
+from tests.command.conftest import COMMAND, Up
+from tests.processes import is_alive
 from tests.waiting import wait_until
 
 TRAINER = """
@@ -172,7 +173,7 @@ def test_killed_run_takes_its_up_along(home: Home) -> None:
     assert there is not None
     child.kill()
     child.wait()
-    wait_until(lambda: not alive(there.pid), "its up has ended")
+    wait_until(lambda: not is_alive(there.pid), "its up has ended")
     assert not Path(home.pid_file("nats-server")).exists()
     os.killpg(child.pid, signal.SIGTERM)  # the program itself is the user's: it goes on, until now
 

@@ -17,7 +17,8 @@ from headrace.command.running import PARTS, Running, record_file, running
 from headrace.reading import StoredProject
 from headrace.service.nats_server import NatsServer
 from headrace_proto.home import Home
-from tests.command.conftest import Up, alive, log_of
+from tests.command.conftest import Up, log_of
+from tests.processes import is_alive
 from tests.waiting import wait_until
 
 
@@ -57,7 +58,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
     first = Up(home)
     there = first.ready()
     pids = [first.pid(part) for part in PARTS]
-    served = [alive(pid) for pid in pids]
+    served = [is_alive(pid) for pid in pids]
     second = Up(home)
     second_said = second.ended()
     after = running(home) == there
@@ -70,7 +71,7 @@ def test_up_serves_until_it_is_stopped_and_leaves_nothing_behind(story: Story) -
     assert story.there.pid == story.first.process.pid
     assert story.first.process.returncode == 0
     assert "stopped" in story.said
-    assert not any(alive(pid) for pid in story.pids)
+    assert not any(is_alive(pid) for pid in story.pids)
     assert os.listdir(Path(story.home.root) / "run") == ["up.lock"]
 
 
@@ -125,7 +126,7 @@ def test_killed_up_leaves_no_process_and_the_next_one_starts(up: Callable[..., U
     first.process.wait()
     assert Path(record_file(home)).exists()
     assert running(home) is None
-    wait_until(lambda: not any(alive(pid) for pid in pids), "the children have ended")
+    wait_until(lambda: not any(is_alive(pid) for pid in pids), "the children have ended")
     assert up().ready().pid != first.process.pid
 
 

@@ -35,7 +35,6 @@ class Proxy:
         self.closed = False
         self.connections = 0
         self.bytes_up = 0
-        self.bytes_down = 0
 
     async def __aenter__(self) -> Self:
         listener = socket.create_server(("127.0.0.1", 0))
@@ -113,8 +112,6 @@ class Proxy:
                     self.bytes_up += len(block)
                 elif self.deaf:
                     continue
-                else:
-                    self.bytes_down += len(block)
                 writer.write(block)
                 await writer.drain()
         writer.transport.abort()

@@ -145,11 +145,6 @@ class Stack:
         child.send_signal(signal.SIGTERM)
         return child.wait(30)
 
-    def restart_nats(self) -> None:
-        """SIGKILL the broker and start it on the same files."""
-        self.nats.kill()
-        self.nats.start()
-
     def wait_stored(self, trainer: Trainer, calls: int) -> None:
         """Waits until so many of a trainer's calls are stored."""
         wait_until(

@@ -95,12 +95,6 @@ def maps(pid: int, start: int, part: str) -> bool:
     return found and process_start(pid) == start
 
 
-def process_state(pid: int) -> str:
-    """The process's state, one letter of proc(5); "" when it cannot be known."""
-    fields = _stat_from_state(pid)
-    return fields[0] if fields else ""
-
-
 def _stat_from_state(pid: int) -> list[str]:
     line = _first_line(f"/proc/{pid}/stat")
     return line[line.rfind(")") + 2 :].split()  # the command's name, in parentheses, may hold anything

@@ -13,7 +13,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-JSON_HELP: Final = "Print JSON instead of text."
 PIPE_WIDTH: Final = 4_000
 """Columns of what is no terminal: nothing is folded or cut for whoever reads it."""
 _KIB: Final = 1024.0

@@ -10,7 +10,6 @@ import pytest
 
 from headrace_proto.store import layout, parts
 from headrace_proto.store.chain import Chain
-from headrace_proto.store.commits import Commit
 from headrace_proto.store.sweeping import named_places, sweep
 from tests.proto.store_base.faults import FaultyStore
 from tests.proto.store_core.script import EXPERIMENT, NOW_NS, PROJECT, Source
@@ -163,11 +162,6 @@ def missing(store: Store, project: str = PROJECT, experiment: str = EXPERIMENT) 
         if record.state != "stored":
             gone.discard(place)
     return gone
-
-
-def all_commits(store: Store) -> list[Commit]:
-    """All commits that lie in the store."""
-    return [Commit.decode(store.read(f"{COMMITS}/{name}"), name) for name in store.names(COMMITS)]
 
 
 def commit(store: TimedStore, *sources: Source, **options: Any) -> None:
