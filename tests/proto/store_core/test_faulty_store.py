@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import resource
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 
 from headrace_proto.store import compaction, layout, uploads
 from headrace_proto.store.commits import PART_KINDS
-from tests.proto.store_core.script import PROJECT, chain_of, memory_store
+from tests.proto.store_core.script import NOW_NS, PROJECT, Source, chain_of, memory_store, points_of
 from tests.proto.store_core.world import EXPERIMENTS, content, live
 from tests.stores import head_of
 
@@ -57,3 +60,38 @@ def test_what_is_stored_does_not_depend_on_what_failed(seed: int, untroubled: di
     live(store, seed, rate=(0.02, 0.1, 0.3)[seed % 3], clients=1 + seed % 4)
     _whole(store)
     assert content(store) == untroubled
+
+
+@contextmanager
+def _files_end_at(size: int) -> Iterator[None]:
+    """No file grows beyond this: the system says EFBIG where a full disk says ENOSPC."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_part_whose_pages_do_not_fit_on_the_disk_leaves_nothing(files: Store) -> None:
+    """Wherever it ends, the commit fails as a whole and no file of it stays; the same, given again, is stored once."""
+    source, chain = Source().create(), chain_of(files)
+    for step in range(400):
+        source.row({"loss": step / 3, "acc": step / 7}, step)
+    chain.commit([source.batch()], now_ns=NOW_NS)
+    for step in range(400, 800):
+        source.row({"loss": step / 3, "acc": step / 7}, step)
+    batch, before = source.batch(), _files_below(files)
+    assert chain.head is not None
+    for size in range(0, chain.head.parts.numeric[0].bytes - 500, 500):
+        with _files_end_at(size), pytest.raises(OSError, match="File too large"):
+            chain.commit([batch], now_ns=NOW_NS)
+        assert (_files_below(files), chain.number) == (before, 1)
+    chain.commit([batch], now_ns=NOW_NS)
+    steps = [float(step) for step in range(800)]
+    assert [step for name, step, _, _ in points_of(chain) if name == "acc"] == steps
+    assert [value for name, _, _, value in points_of(chain) if name == "loss"] == [step / 3 for step in steps]
+
+
+def _files_below(store: Store) -> list[str]:
+    return sorted(os.path.join(folder, name) for folder, _, names in os.walk(store.url) for name in names)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import io
+import operator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import duckdb
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from headrace_proto.errors import Corrupt
@@ -68,6 +72,8 @@ def _bounds(group: Any, column: int) -> tuple[str, str, int] | None:
 
 
 _LONG = ROW_GROUP_POINTS + 5
+_ODD_NAMES = ["x" * 1024, "é" * 512, "\uffff", "\U00010000", "\ue000", "Z", "z", "a b", "o'q", "a/b", "\u200b", "日本"]
+"""As long as may be; in the order of UTF-8, which is not that of UTF-16; and some that need care in other formats."""
 _SHAPES = {
     "one point": _neighbours([("a", 1)]),
     "a grid": _grid(["loss", "acc", "größe/Δ", "layer10", "layer2"], 300),
@@ -75,6 +81,7 @@ _SHAPES = {
     "a channel of several row groups": _grid(["a"], parts.ROW_GROUP_ROWS_MAX + 3),
     "many short channels": _neighbours([(f"c{i:04d}", 1 + i % 7) for i in range(700)]),
     "long and short ones": _neighbours([("a", 5), ("b", _LONG), ("c", 9), ("d", 70)]),
+    "odd names": _grid(_ODD_NAMES, 3),
     "a grid between points": sorted(
         [*_grid(["b", "d", "e"], 400), *_neighbours([("a", 3), ("c", 2), ("f", 1)])],
         key=lambda stretch: stretch.channel,
@@ -149,7 +156,84 @@ def test_what_channels_share_is_encoded_once(monkeypatch: pytest.MonkeyPatch) ->
         assert len(bodies) == 1
 
 
-def test_duckdb_finds_channels_and_steps(tmp_path: Any) -> None:
+@pytest.mark.parametrize("shape", _SHAPES)
+def test_duckdb_reads_what_arrow_reads(shape: str, tmp_path: Path) -> None:
+    """Bit for bit, whatever the shape: a reader that knows nothing of Arrow's own words."""
+    told = _SHAPES[shape]
+    path = tmp_path / "part.parquet"
+    path.write_bytes(_bytes(told))
+    with duckdb.connect() as connection:
+        asked = f"SELECT channel, step, epoch_us(time) AS time, value FROM '{path}'"
+        found = connection.execute(asked).fetchnumpy()
+    channels = repr(found["channel"].tolist()).encode()
+    assert [channels, *(np.asarray(found[name]).tobytes() for name in ("step", "time", "value"))] == _rows(_table(told))
+
+
+_BITS = st.one_of(
+    st.integers(0, 2**64 - 1),
+    st.sampled_from([0, 1 << 63, 1, 0x7FF0000000000000, 0xFFF0000000000000, 0x7FF8000000000001, 0xFFF8DEADBEEF0001]),
+)
+"""Of a value: zeros, infinities and NaN of any payload among them."""
+_STEPS = st.one_of(st.sampled_from([0.0, -0.0, 1.0, 5e-324]), st.floats(allow_nan=False, allow_infinity=False))
+_TIMES = st.integers(0, 2**64 // 1000)
+_POINTS = st.lists(st.tuples(_STEPS, _TIMES, _BITS), min_size=1, max_size=30)
+_Points = list[tuple[float, int, int]]
+
+
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Row groups and pages of a few rows."""
+    monkeypatch.setattr(parts, "ROW_GROUP_POINTS", 4)
+    monkeypatch.setattr(parts, "ROW_GROUP_ROWS_MAX", 8)
+    monkeypatch.setattr(pages, "PAGE_ROWS", 3)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    channels=st.dictionaries(st.sampled_from(["a", "b", "é", "\uffff", "\U00010000"]), _POINTS, min_size=1),
+    data=st.data(),
+)
+@pytest.mark.usefixtures("tiny")
+def test_no_reader_loses_rows_by_the_bounds(channels: dict[str, _Points], data: st.DataObject, tmp_path: Path) -> None:
+    """Arrow, with threads, and DuckDB skip row groups by their bounds: they find what a look at each row finds."""
+    told, every = [], list[tuple[str, float, int, int]]()
+    for name in sorted(channels):
+        points = sorted(channels[name], key=lambda point: point[:2])
+        steps, times, bits = zip(*points, strict=True)
+        values = np.array(bits, np.uint64).view(np.float64)
+        told.append(Stretch(name, len(points), np.array(steps), np.array(times, np.int64), 0, values, 0))
+        every += [(name, *point) for point in points]
+    path = tmp_path / "part.parquet"
+    path.write_bytes(_bytes(told))
+    wanted, begin, end = (data.draw(st.sampled_from(every)) for _ in range(3))
+    low, high = sorted([begin[1], end[1]])
+    since, until = sorted([begin[2], end[2]])
+    step, time = pc.field("step"), pc.field("time")
+    chosen = data.draw(st.sets(st.sampled_from([0, 1, 2]), min_size=1))
+    conditions: list[tuple[str, list[Any], pc.Expression, list[bool]]] = [
+        ("channel = ?", [wanted[0]], pc.field("channel") == wanted[0], [row[0] == wanted[0] for row in every]),
+        ("step BETWEEN ? AND ?", [low, high], (step >= low) & (step <= high), [low <= row[1] <= high for row in every]),
+        (
+            "epoch_us(time) BETWEEN ? AND ?",
+            [since, until],
+            (time >= _at(since)) & (time <= _at(until)),
+            [since <= row[2] <= until for row in every],
+        ),
+    ]
+    words, arguments, filters, found = zip(*(conditions[index] for index in chosen), strict=True)
+    expected = [row[3] for row, *is_wanted in zip(every, *found, strict=True) if all(is_wanted)]
+    arrow = pq.read_table(path, filters=functools.reduce(operator.and_, filters), use_threads=True)
+    assert arrow["value"].to_numpy().view(np.uint64).tolist() == expected
+    asked = f"SELECT value FROM '{path}' WHERE {' AND '.join(words)}"
+    duck = duckdb.execute(asked, [argument for some in arguments for argument in some]).fetchnumpy()
+    assert np.asarray(duck["value"]).view(np.uint64).tolist() == expected
+
+
+def _at(time_us: int) -> pa.Scalar[Any]:
+    return pa.scalar(time_us, pa.timestamp("us", "UTC"))
+
+
+def test_duckdb_finds_channels_and_steps(tmp_path: Path) -> None:
     """Another reader than Arrow prunes by the bounds, and gives the same answers."""
     told = _SHAPES["a grid between points"]
     path = tmp_path / "part.parquet"
