@@ -10,24 +10,25 @@ from __future__ import annotations
 
 import hmac
 import json
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
-from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
+from headrace.service.http import Answer, HttpServer, Request, plain
 from headrace.service.ports import LOOPBACK
 from headrace.service.secrets import masked
 from headrace.service.token import is_loopback, metrics_token
 from headrace_proto.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Callable, Mapping
     from types import TracebackType
 
     from headrace.service.settings import ServiceSettings
 
 _LOCAL_NAMES: Final = frozenset({LOOPBACK, "localhost", "[::1]"})
-_JSON: Final = "application/json"
+_JSON: Final = "application/json; charset=utf-8"
 _TELLS_NOTHING: Final = frozenset({"/livez", "/readyz"})
 _HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
@@ -64,12 +65,22 @@ class HealthServer:
                 f"metrics_host {host!r} is reached from elsewhere: name a token's file with metrics_token_file, or say "
                 "metrics_open = true if everybody there may read it"
             )
-        self.port = port  # after `start`: the port that is really open
         self._host = host
         self._expected = None if token is None else f"Bearer {token}".encode()
         self._registry = registry
         self._check = check
-        self._runner: web.AppRunner | None = None
+        self._http = HttpServer(host, port, self._answer, _HEADERS)
+        self._pages: Final[Mapping[str, Callable[[], Answer]]] = {
+            "/metrics": self._metrics,
+            "/healthz": self._healthz,
+            "/readyz": self._readyz,
+            "/livez": self._livez,
+        }
+
+    @property
+    def port(self) -> int:
+        """After `start` the port that is really open."""
+        return self._http.port
 
     @classmethod
     def of(cls, settings: ServiceSettings, registry: CollectorRegistry, check: Callable[[], Health]) -> Self:
@@ -85,30 +96,11 @@ class HealthServer:
 
     async def start(self) -> None:
         """Open the port. Raises `OSError` when it is taken."""
-        app = web.Application(middlewares=[self._guarded])
-        app.on_response_prepare.append(_harden)
-        for path, handler in (
-            ("/metrics", self._metrics),
-            ("/healthz", self._healthz),
-            ("/readyz", self._readyz),
-            ("/livez", self._livez),
-        ):
-            app.router.add_get(path, handler)
-        runner = web.AppRunner(app, access_log=None, handle_signals=False)
-        await runner.setup()
-        try:
-            await web.TCPSite(runner, self._host, self.port).start()
-        except OSError:
-            await runner.cleanup()
-            raise
-        self._runner = runner
-        self.port = int(runner.addresses[0][1])
+        await self._http.start()
 
     async def stop(self) -> None:
         """Close the port and every connection to it."""
-        runner, self._runner = self._runner, None
-        if runner is not None:
-            await runner.cleanup()
+        await self._http.stop()
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -119,43 +111,47 @@ class HealthServer:
     ) -> None:
         await self.stop()
 
-    @web.middleware
-    async def _guarded(
-        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-    ) -> web.StreamResponse:
-        if is_loopback(self._host) and _name_of(request.host) not in {*_LOCAL_NAMES, self._host, f"[{self._host}]"}:
-            raise web.HTTPMisdirectedRequest(text="this port answers only to 127.0.0.1 and localhost\n")
-        if self._expected is not None and request.path not in _TELLS_NOTHING:
-            shown = request.headers.get("Authorization", "").encode(errors="replace")
-            if not hmac.compare_digest(shown, self._expected):
-                raise web.HTTPUnauthorized(
-                    headers={"WWW-Authenticate": "Bearer"},
-                    text="this port wants `Authorization: Bearer <token>`; the token is in the part's metrics_token_file\n",
-                )
-        return await handler(request)
+    def _answer(self, asked: Request) -> Answer:
+        refused = self._refused(asked)
+        if refused is not None:
+            return refused
+        page = self._pages.get(asked.path)
+        return page() if page is not None else plain(HTTPStatus.NOT_FOUND)
 
-    async def _metrics(self, _: web.Request) -> web.Response:
-        return web.Response(body=generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+    def _refused(self, asked: Request) -> Answer | None:
+        if is_loopback(self._host) and _name_of(asked.host) not in {*_LOCAL_NAMES, self._host, f"[{self._host}]"}:
+            return Answer(b"this port answers only to 127.0.0.1 and localhost\n", HTTPStatus.MISDIRECTED_REQUEST)
+        if self._expected is None or asked.path in _TELLS_NOTHING:
+            return None
+        if hmac.compare_digest(asked.authorization, self._expected):
+            return None
+        return Answer(
+            b"this port wants `Authorization: Bearer <token>`; the token is in the part's metrics_token_file\n",
+            HTTPStatus.UNAUTHORIZED,
+            headers={"WWW-Authenticate": "Bearer"},
+        )
 
-    async def _healthz(self, _: web.Request) -> web.Response:
+    def _metrics(self) -> Answer:
+        return Answer(generate_latest(self._registry), content_type=CONTENT_TYPE_LATEST)
+
+    def _healthz(self) -> Answer:
         health = self._check()
         text = masked(json.dumps({"ok": health.ok, **health.facts}, default=str))
-        return web.Response(text=text, status=200 if health.ok else 503, content_type=_JSON)
+        return Answer(text.encode(), _status(ok=health.ok), _JSON)
 
-    async def _readyz(self, _: web.Request) -> web.Response:
+    def _readyz(self) -> Answer:
         ok = self._check().ok
-        return web.Response(text="ready\n" if ok else "not ready\n", status=200 if ok else 503)
+        return Answer(b"ready\n" if ok else b"not ready\n", _status(ok=ok))
 
-    async def _livez(self, _: web.Request) -> web.Response:
-        return web.Response(text="alive\n")
+    def _livez(self) -> Answer:
+        return Answer(b"alive\n")
+
+
+def _status(*, ok: bool) -> HTTPStatus:
+    return HTTPStatus.OK if ok else HTTPStatus.SERVICE_UNAVAILABLE
 
 
 def _name_of(host: str) -> str:
     """A Host header without its port. Of IPv6 addresses the colons are within brackets."""
     name, colon, port = host.rpartition(":")
     return name if colon and port.isdigit() else host
-
-
-async def _harden(_: web.Request, response: web.StreamResponse) -> None:
-    response.headers.update(_HEADERS)
-    response.headers.popall("Server", None)
