@@ -128,6 +128,17 @@ def test_no_shell() -> None:
     none_of(found, "shell=True: give subprocess a list")
 
 
+def test_nats_py_is_imported_in_one_place() -> None:
+    """An import of it anywhere else would bring aiohttp into an agent: 12 MiB."""
+    found = [
+        f"{shown(path, line)} {name}: import it from headrace.service.nats_py"
+        for path in sources(*PACKAGES)
+        for line, name in imports(path)
+        if name.partition(".")[0] == "nats" and path.name != "nats_py.py"
+    ]
+    none_of(found, "imports of nats-py")
+
+
 def test_code_imports_nothing_that_runs_what_it_loads() -> None:
     """Neither stored nor sent bytes are ever unpickled."""
     found = []

@@ -14,11 +14,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
 
-import nats.errors
-from nats.aio.client import Client
-from nats.aio.msg import Msg
-
 from headrace.service.broker import connect
+from headrace.service.nats_py import Client, MaxPayloadError, Msg, NatsError
 from headrace.service.secrets import masked
 from headrace.service.secured import REFUSED
 from headrace.service.tls import Tls
@@ -100,14 +97,14 @@ class NatsUplink:
         """Ask the marks' stream itself for its newest message of `subject`: needs no right but that one request."""
         client = self._client
         if client is not None and client.is_connected:
-            with suppress(nats.errors.Error):  # the link went just now: the next question will be heard
+            with suppress(NatsError):  # the link went just now: the next question will be heard
                 await client.publish(f"{_DIRECT_GET}.{subject}", reply=self._recalled)
 
     async def tell(self, subject: str, data: bytes) -> None:
         """Send `data` to whoever listens now: no stream keeps it."""
         client = self._client
         if client is not None and client.is_connected:
-            with suppress(nats.errors.Error):  # the link went just now: who asked will hear nothing, and ask again
+            with suppress(NatsError):  # the link went just now: who asked will hear nothing, and ask again
                 await client.publish(subject, data)
 
     async def _on_recalled(self, message: Msg) -> None:
@@ -135,7 +132,7 @@ class NatsUplink:
                     await self._connect()
                     backoff.succeeded()
                     await self._lost.wait()
-                except (OSError, nats.errors.Error, HeadraceError) as error:
+                except (OSError, NatsError, HeadraceError) as error:
                     if isinstance(error, HeadraceError) and not tried:
                         raise
                     self._has_trouble(f"the broker cannot be used: {masked(str(error))}")
@@ -215,10 +212,10 @@ class NatsUplink:
         future, reply = self._expect_answer(subject)
         try:
             await client.publish(subject, data, reply=reply, headers={_IDENTITY: identity})
-        except nats.errors.MaxPayloadError as error:
+        except MaxPayloadError as error:
             future.cancel()
             raise TooLarge(f"the broker takes {client.max_payload} bytes, not {len(data)}") from error
-        except nats.errors.Error as error:
+        except NatsError as error:
             future.cancel()
             raise Unknown(f"publishing failed: {error}") from error
         return future

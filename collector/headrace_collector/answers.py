@@ -14,12 +14,9 @@ import asyncio
 import logging
 from typing import Final
 
-from nats.aio.client import Client
-from nats.aio.msg import Msg
-from nats.js import JetStreamContext
-
 from headrace.service.cancelling import stay_cancelled
 from headrace.service.logs import told
+from headrace.service.nats_py import Client, JetStreamContext, Msg
 from headrace.service.pausing import comes_within
 from headrace_collector.keeper import TRANSIENT
 from headrace_proto import messages, subjects

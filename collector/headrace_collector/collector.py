@@ -14,14 +14,11 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final, NamedTuple, TypeVar
 
-from nats.aio.client import Client
-from nats.aio.msg import Msg
-from nats.js import JetStreamContext
-
 from headrace.service import rights
 from headrace.service.broker import connect
 from headrace.service.health import Health, HealthServer
 from headrace.service.logs import told
+from headrace.service.nats_py import Client, JetStreamContext, Msg
 from headrace_collector.answers import Answers
 from headrace_collector.keeper import TRANSIENT, LeaseKeeper
 from headrace_collector.leases import LeaseBook

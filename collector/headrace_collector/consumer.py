@@ -18,10 +18,7 @@ import json
 from datetime import datetime
 from typing import Final, NamedTuple
 
-from nats.js import JetStreamContext
-from nats.js.api import AckPolicy, ConsumerConfig
-from nats.js.errors import NotFoundError
-
+from headrace.service.nats_py import AckPolicy, ConsumerConfig, JetStreamContext, NotFoundError
 from headrace_proto import subjects
 
 ACK_WAIT_S: Final = 60.0

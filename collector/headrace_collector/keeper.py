@@ -14,16 +14,18 @@ import time
 from collections.abc import Iterable
 from typing import Final, Protocol
 
-import nats.errors
-from nats.aio.client import Client
-from nats.aio.msg import Msg
-from nats.js import JetStreamContext
-from nats.js.api import Header
-from nats.js.errors import APIError, NotFoundError
-from nats.js.errors import Error as JetStreamError
-
 from headrace.service.cancelling import stay_cancelled
 from headrace.service.logs import told
+from headrace.service.nats_py import (
+    APIError,
+    Client,
+    Header,
+    JetStreamContext,
+    JetStreamError,
+    Msg,
+    NatsError,
+    NotFoundError,
+)
 from headrace.service.pausing import comes_within
 from headrace_collector.leases import BEAT_S, LEASE_TTL_S, LeaseBook, Member, Owner
 from headrace_proto import subjects
@@ -35,7 +37,7 @@ LISTEN_S: Final = 0.25
 """A newcomer listens this long before its first claim: those who hear it announce themselves at once."""
 _TTL: Final[dict[str, str]] = {Header.MSG_TTL: f"{LEASE_TTL_S}s"}
 
-TRANSIENT: Final = (nats.errors.Error, JetStreamError, asyncio.TimeoutError, OSError)
+TRANSIENT: Final = (NatsError, JetStreamError, asyncio.TimeoutError, OSError)
 """What a broker that restarts, or is out of reach, makes of a request."""
 
 

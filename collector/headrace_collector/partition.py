@@ -12,12 +12,9 @@ import logging
 import time
 from typing import Final
 
-from nats.aio.client import Client
-from nats.aio.msg import Msg
-from nats.js import JetStreamContext
-
 from headrace.service.cancelling import stay_cancelled
 from headrace.service.logs import told
+from headrace.service.nats_py import Client, JetStreamContext, Msg
 from headrace_collector.address import Address
 from headrace_collector.consumer import ACK_WAIT_S, Consumer, ConsumerGone, Queue, make_consumer, verify
 from headrace_collector.intake import FRAME_OVERHEAD, Arrival

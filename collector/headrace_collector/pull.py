@@ -14,12 +14,8 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
-from nats.aio.client import Client
-from nats.aio.msg import Msg
-from nats.js import JetStreamContext
-from nats.js.api import Header
-
 from headrace.service.cancelling import stay_cancelled
+from headrace.service.nats_py import Client, Header, JetStreamContext, Msg
 from headrace.service.pausing import comes_within
 from headrace_collector.consumer import Consumer, ConsumerGone, verify
 from headrace_collector.keeper import TRANSIENT

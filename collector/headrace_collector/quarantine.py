@@ -11,8 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from nats.aio.msg import Msg
-
+from headrace.service.nats_py import Msg
 from headrace_collector.workshop import Workshop
 from headrace_proto.limits import KIB, MIB
 from headrace_proto.store import layout

@@ -13,9 +13,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
-from nats.aio.client import Client
-from nats.aio.msg import Msg
-
+from headrace.service.nats_py import Client, Msg
 from headrace_collector.workshop import Workshop
 from headrace_proto import messages, subjects
 from headrace_proto.errors import HeadraceError

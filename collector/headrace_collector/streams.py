@@ -6,11 +6,10 @@ import asyncio
 import logging
 from typing import Final
 
-from nats.js import JetStreamContext
-
 from headrace.service.broker import ensure_streams
 from headrace.service.cancelling import stay_cancelled
 from headrace.service.logs import told
+from headrace.service.nats_py import JetStreamContext
 from headrace.service.pausing import comes_within
 from headrace_collector.keeper import TRANSIENT
 from headrace_proto.errors import StreamUnsuitable

@@ -46,6 +46,7 @@ class Story(NamedTuple):
     second: Up
     pids: list[int]
     served: list[bool]
+    mapped: str
     served_after_second: bool
     second_said: str
     said: str
@@ -59,10 +60,11 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
     there = first.ready()
     pids = [first.pid(part) for part in PARTS]
     served = [is_alive(pid) for pid in pids]
+    mapped = "".join(Path(f"/proc/{pid}/maps").read_text() for pid in [there.pid, *pids])
     second = Up(home)
     second_said = second.ended()
     after = running(home) == there
-    return Story(home, there, first, second, pids, served, after, second_said, first.stop())
+    return Story(home, there, first, second, pids, served, mapped, after, second_said, first.stop())
 
 
 def test_up_serves_until_it_is_stopped_and_leaves_nothing_behind(story: Story) -> None:
@@ -73,6 +75,13 @@ def test_up_serves_until_it_is_stopped_and_leaves_nothing_behind(story: Story) -
     assert "stopped" in story.said
     assert not any(is_alive(pid) for pid in story.pids)
     assert os.listdir(Path(story.home.root) / "run") == ["up.lock"]
+
+
+def test_no_part_carries_what_it_has_no_use_for(story: Story) -> None:
+    """aiohttp, which nats-py would import, is in no process that stays."""
+    assert "/pyarrow/" in story.mapped
+    for unused in ("/aiohttp/", "/multidict/"):
+        assert unused not in story.mapped
 
 
 def test_second_up_names_the_first(story: Story) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import socket
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import nkeys
@@ -13,6 +15,7 @@ from nats.js.api import DiscardPolicy, RetentionPolicy
 from nats.js.errors import APIError
 
 from headrace.service.broker import connect, ensure_streams
+from headrace.service.ports import free_port
 from headrace_proto import subjects
 from headrace_proto.errors import ConfigError, StreamUnsuitable
 from tests.waiting import until, until_awaited
@@ -178,3 +181,49 @@ async def test_waiting_for_a_silent_broker_can_be_given_up() -> None:
         connecting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await connecting
+
+
+# -- Websockets ------------------------------------------------------------------------------------------------------------
+
+ECHO = """
+import asyncio, sys
+from headrace.service.broker import connect
+from headrace.service import nats_py
+
+async def main():
+    before = "aiohttp" in sys.modules
+    client = await connect(sys.argv[1], name="test", on_event=lambda _: None)
+    heard = await client.subscribe("there")
+    await client.publish("there", b"x" * 100_000)
+    message = await heard.next_msg(timeout=10)
+    print(before, len(message.data), "aiohttp" in sys.modules)
+    await client.close()
+
+asyncio.run(main())
+"""
+
+
+def ran(program: str, *arguments: str) -> str:
+    """The last line that a Python of its own prints, or fails with."""
+    done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, timeout=60)
+    return (done.stdout or done.stderr).strip().splitlines()[-1]
+
+
+def test_websockets_bring_what_they_need_and_nothing_else_does(start_nats: Callable[..., NatsServer]) -> None:
+    """A ws:// URL is spoken through aiohttp, which nothing imports for a nats:// URL, whatever is installed."""
+    port = free_port()
+    server = start_nats("websocket", extra=f"websocket {{ listen: 127.0.0.1:{port}, no_tls: true }}")
+    assert ran(ECHO, f"ws://127.0.0.1:{port}") == "False 100000 True"
+    assert ran(ECHO, server.url) == "False 100000 False"
+
+
+def test_websockets_without_their_extra_name_it() -> None:
+    """Where aiohttp is not installed a ws:// URL is an error that says what to install."""
+    without = f"import sys; sys.modules['aiohttp'] = None{ECHO}"
+    assert "pip install 'headrace[websocket]'" in ran(without, "ws://127.0.0.1:1")
+
+
+def test_aiohttp_can_be_imported_after_nats_py() -> None:
+    """What was hidden from nats-py is there for s3fs."""
+    program = "import headrace.service.nats_py, aiohttp; print(aiohttp.ClientSession.__name__)"
+    assert ran(program) == "ClientSession"

@@ -36,8 +36,7 @@ from headrace_proto.messages import Abort, Find, SourceAnswer, SourceState
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from nats.aio.client import Client
-    from nats.aio.msg import Msg
+    from headrace.service.nats_py import Client, Msg
 
 FIND_S: Final = 3.0
 """For the first agent to answer: each does so at once, however many experiments it has."""

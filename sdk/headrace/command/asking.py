@@ -13,7 +13,7 @@ from headrace_proto.errors import HeadraceError
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from nats.aio.client import Client
+    from headrace.service.nats_py import Client
 
 CONNECT_S: Final = 10.0
 

@@ -25,10 +25,11 @@ from headrace_proto.journal import lock, machine
 PYTHON_MIN: Final = (3, 11)
 EXTRAS: Final = {
     "read": ("fsspec", "numpy", "pandas", "pyarrow", "pydantic"),
-    "agent": ("aiohttp", "nats", "prometheus_client", "psutil", "pynvml", "zstandard"),
+    "agent": ("h11", "nats", "prometheus_client", "psutil", "pynvml", "zstandard"),
     "s3": ("s3fs",),
     "gcs": ("gcsfs",),
     "credentials": ("nkeys",),
+    "websocket": ("aiohttp",),
 }
 """Extra -> the modules that it brings. Only what is needed for what the user does has to be there."""
 SPACE_LOW: Final = 1024 * 1024 * 1024

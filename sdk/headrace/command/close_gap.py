@@ -27,7 +27,7 @@ from headrace_proto.ids import is_id
 from headrace_proto.messages import CloseGap, GapsClosed
 
 if TYPE_CHECKING:
-    from nats.aio.msg import Msg
+    from headrace.service.nats_py import Msg
 
 ANSWER_S: Final = 15.0
 """A collector answers when a commit says so, or after 10 s."""
@@ -62,7 +62,7 @@ def close_gap(
 
 async def _ask(broker: Access, request: CloseGap) -> list[GapsClosed]:
     """What each collector that holds the experiment answers. Raises `NobodyAnswers`."""
-    from nats.js.api import Header
+    from headrace.service.nats_py import Header
 
     found: list[GapsClosed] = []
     answers: asyncio.Queue[Msg] = asyncio.Queue()

@@ -104,9 +104,8 @@ def broker(to: Access) -> Broker:
 
 
 async def _asked(to: Access) -> Broker:
-    from nats.errors import Error
-
     from headrace.service.broker import connect
+    from headrace.service.nats_py import NatsError
     from headrace.service.rights import OPERATOR_NAME
 
     shown = masked(to.url)
@@ -126,7 +125,7 @@ async def _asked(to: Access) -> Broker:
         client = connecting.result()
         try:
             return Broker(shown, "", str(client.connected_server_version), await _streams(client))
-        except Error as error:
+        except NatsError as error:
             return Broker(shown, f"JetStream does not answer: {error}")
         finally:
             await client.close()
@@ -136,9 +135,8 @@ async def _asked(to: Access) -> Broker:
 
 
 async def _streams(client: Any) -> tuple[StreamState, ...]:
-    from nats.js.errors import NotFoundError
-
     from headrace.service.broker import check_stream, stream_configs
+    from headrace.service.nats_py import NotFoundError
 
     js = client.jetstream(timeout=BROKER_S)
     found = []

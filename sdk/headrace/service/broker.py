@@ -9,11 +9,18 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from nats.aio.client import Client, Server
-from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
-from nats.js.errors import APIError, NotFoundError
-
 from headrace.service.logs import told
+from headrace.service.nats_py import (
+    APIError,
+    Client,
+    DiscardPolicy,
+    NotFoundError,
+    RetentionPolicy,
+    Server,
+    StorageType,
+    StreamConfig,
+    with_websockets,
+)
 from headrace.service.secrets import masked
 from headrace.service.secured import Refused, SecuredClient
 from headrace.service.tls import Tls
@@ -24,7 +31,7 @@ from headrace_proto.limits import FRAME_BYTES_MAX, KIB, MIB, TOKENS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from nats.js import JetStreamContext
+    from headrace.service.nats_py import JetStreamContext
 
 PING_INTERVAL_S: Final = 3
 """A dead link is found when a third ping is due and two are unanswered, after 9 s; the client's own default needs 4 minutes."""
@@ -34,6 +41,7 @@ the old connection is closed, which one with unsent bytes never is (tried: no ne
 RECONNECT_S_MAX: Final = 10.0
 _SCHEMES: Final = ("nats", "tls", "ws", "wss")
 _SECURE: Final = ("tls", "wss")
+_WEBSOCKETS: Final = ("ws", "wss")
 
 DUPLICATE_WINDOW_S: Final = 120.0
 """`Nats-Msg-Id` spares the stream a repeated frame; it guarantees nothing, so a short window is enough (0.3 KiB an id)."""
@@ -64,12 +72,14 @@ async def connect(
     Waits until a broker answers; cancel it to give up. One that refuses (`broker refused: ...`) is asked ever more slowly. From
     then on the client reconnects by itself, for ever, with growing pauses. `on_event` hears of each change once, however often it
     repeats; `on_lost` is called at each end of a connection, before there is another. A broker that *expels* a client (its
-    credentials were revoked) closes it for good: then `is_closed` is true, and only a new `connect` helps. Raises `ConfigError`
-    for settings that cannot be meant. `on_error` hears of each error, each time.
+    credentials were revoked) closes it for good: then `is_closed` is true, and only a new `connect` helps. `on_error` hears of each
+    error, each time. Raises `ConfigError` for settings that cannot be meant, `MissingExtra` when what they need is not installed.
     """
     files = tls or Tls()
     servers = _checked_servers(url, files)
     identity = _identity(credentials)
+    if any(urlsplit(server).scheme in _WEBSOCKETS for server in servers):
+        with_websockets()
     secure = files.named or urlsplit(servers[0]).scheme in _SECURE
     if secure:
         files.context()  # what is wrong with the files is told at once

@@ -14,9 +14,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
 
-from nats import errors
-from nats.aio.client import Client
-
+from headrace.service.nats_py import Client, NatsError
 from headrace.service.tls import Tls
 from headrace_proto.errors import ConfigError
 
@@ -27,7 +25,7 @@ REFUSED: Final = "broker refused"
 _KEEPS: Final = "what is logged waits in the journals"
 
 
-class Refused(errors.Error):
+class Refused(NatsError):
     """Broker and client do not believe each other. The text says what to mend."""
 
 
@@ -92,7 +90,7 @@ class SecuredClient(Client):
             await super()._process_connect_init()
             if not self.is_connected:  # the broker said nothing more: nats-py takes that for a connection
                 raise Refused("it closed the connection during the handshake" + self._about_our_certificate())
-        except (OSError, errors.Error) as error:
+        except (OSError, NatsError) as error:
             await self._after(error)
             raise
         self._refusals = 0
@@ -101,18 +99,18 @@ class SecuredClient(Client):
         self._shown = False
         try:
             await super()._connect_to_server(s)  # of wss:// this is where the handshake is
-        except (OSError, errors.Error) as error:
+        except (OSError, NatsError) as error:
             await self._after(error)
             raise
 
-    async def _after(self, error: OSError | errors.Error) -> None:
+    async def _after(self, error: OSError | NatsError) -> None:
         """Returns when `error` is weather. Rests, and raises `Refused`, when it is somebody's refusal."""
         why = self._why(error)
         if why is not None:
             await self._rest(why)
             raise Refused(why) from error
 
-    def _why(self, error: OSError | errors.Error) -> str | None:
+    def _why(self, error: OSError | NatsError) -> str | None:
         """What to mend, if `error` is somebody's refusal and no weather."""
         if isinstance(error, Refused):
             return str(error)
