@@ -58,6 +58,9 @@ class WrittenSegment(Segment):
     def _memory(self) -> mmap.mmap:
         return mmap.mmap(-1, self.size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 
+    def _fill(self, start: int, end: int) -> None:
+        """The map is private memory, and the file is written when there is something to write."""
+
     def _open_numbers(self) -> None:
         self._page = memoryview(self.map)
         self._base = _Written(self, BASE_AT, _WORD, self._failed)
