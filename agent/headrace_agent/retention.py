@@ -23,6 +23,8 @@ from headrace_agent.report import Reporter, spooled_files
 from headrace_agent.source import Death, Source
 from headrace_agent.tail import Tail
 from headrace_agent.ticks import tick
+from headrace_agent.trouble import Trouble
+from headrace_proto.errors import HeadraceError
 from headrace_proto.home import GONE, Home
 from headrace_proto.limits import SEGMENT_BYTES_FIRST
 from headrace_proto.messages import Mark
@@ -55,6 +57,7 @@ class Retention:
         self._on_finished = on_finished
         self._kept: dict[str, _Kept] = {}
         self._leftovers = Leftovers(home, metrics)
+        self._trouble = Trouble()
         self._disk = ThreadPoolExecutor(1, "retention")  # one thread: what a cancelled round began ends before the next
 
     async def run(self) -> None:
@@ -95,11 +98,25 @@ class Retention:
         self._kept.update((source.id, _Kept(mark, now_ns)) for source, mark in marks)
         for source in sources:
             kept = self._kept_of(source).mark
-            if kept is not None and kept is not source.kept and source.id in self._tail.lanes and source.trim(kept):
-                source.kept = kept
+            if kept is not None and kept is not source.kept and source.id in self._tail.lanes:
+                self._trim(source, kept)
         for source in over:
-            if source.id in self._tail.lanes and source.over and not source.in_thread:
+            if source.id in self._tail.lanes and source.over:
                 await self._finish(source)
+
+    def _trim(self, source: Source, kept: Mark) -> None:
+        try:
+            source.trim(kept)
+        except (OSError, HeadraceError) as error:  # a disk that turned read-only: shipping goes on
+            if times := self._trouble.came(time.monotonic()):
+                log.warning(
+                    "source %s: what the store has cannot be freed: %s (%d times since this was said last)",
+                    source.id,
+                    error,
+                    times,
+                )
+        else:
+            source.kept = kept
 
     async def _on_disk(self, work: Callable[[_Work], None], what: _Work) -> None:
         await asyncio.get_running_loop().run_in_executor(self._disk, work, what)

@@ -94,7 +94,6 @@ class Source:
         self.curiosity = Patience(now_ns / 1e9, CURIOSITY_S, PATIENCE_S)
         self.patience = Patience(now_ns / 1e9)
         self.obstacle = ""  # why the journal cannot be read to its end, as it was last told
-        self.in_thread = False  # a thread is inside the reader: it must stay open
         self._boundaries: deque[int] = deque([self.window.cut], maxlen=BOUNDARIES_MAX)
 
     @property
@@ -265,7 +264,7 @@ class Source:
 
     def sleep(self) -> None:
         """Close the files of an idle source; `wake` opens them again."""
-        if self.reader is not None and not self.in_thread:
+        if self.reader is not None:
             self.reader.close()
             self.reader = None
 
@@ -275,10 +274,7 @@ class Source:
             self.reader = JournalReader(self.folder)
         return self.reader
 
-    def trim(self, kept: Mark) -> bool:
-        """Delete the segments that the store has, by a mark that is on the disk. False when a thread is inside the reader."""
-        if self.in_thread:
-            return False
+    def trim(self, kept: Mark) -> None:
+        """Delete the segments that the store has, by a mark that is on the disk."""
         self.wake().trim(min(kept.position, self.window.cut))
         self.oldest = self.wake().oldest
-        return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from pathlib import Path
+from typing import Any
 from unittest.mock import Mock
 
 import pytest
@@ -58,19 +59,34 @@ async def test_only_the_stores_word_frees_a_segment(home: Home, nats_server: Nat
         writer.close(Outcome.SUCCEEDED)
 
 
-async def test_a_segment_that_a_thread_is_syncing_is_freed_when_it_has_left(
-    home: Home, nats_server: NatsServer, serve: Serve
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EIO])
+async def test_a_segment_that_cannot_be_deleted_is_told_of_and_freed_later(
+    home: Home,
+    nats_server: NatsServer,
+    serve: Serve,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    number: int,
 ) -> None:
-    """Not when the next mark comes: there may be none for long."""
+    """A disk that was mounted read-only after an error: the agent goes on shipping, and says why it frees nothing."""
+    unlink, fails = os.unlink, [True]
+
+    def unlinked(path: str, **how: Any) -> None:
+        if fails and str(path).endswith(".seg"):
+            raise OSError(number, os.strerror(number))
+        unlink(path, **how)
+
+    monkeypatch.setattr(os, "unlink", unlinked)
     async with FarEnd(nats_server.url, answering=False) as far, serve(sync_s=3600) as agent:
         writer = await shipped(far, home, SEGMENTS)
-        source = agent.tail.lanes[writer.source].source
-        source.in_thread = True
         await far.mark(writer.source, position=writer.position)
-        await until(lambda: os.path.exists(os.path.join(writer.folder, MARK_NAME)), "the mark is on the disk")
-        await agent.retention.work(0)
-        assert segments(home, writer.source)[0] == "000000.seg"
-        source.in_thread = False
+        await until(lambda: "cannot be freed" in caplog.text, "that is told")
+        for _ in range(3):
+            await agent.retention.work(0)
+        assert caplog.text.count("cannot be freed") == 1
+        log_points(writer, 10, SEGMENTS)
+        await far.has_all(writer)
+        fails.clear()
         await until(lambda: "000000.seg" not in segments(home, writer.source), "the first segment is freed")
         writer.close(Outcome.SUCCEEDED)
 

@@ -364,9 +364,8 @@ class JournalReader:
         """Delete the segments that lie wholly below the position; the bytes that this freed."""
         freed = 0
         while self.frees(below):
-            file = self._files.pop(0)
-            file.unlink()
-            freed += file.size
+            self._files[0].unlink()  # one that cannot be deleted is still ours, and tried again
+            freed += self._files.pop(0).size
         return freed
 
     def close(self) -> None:
