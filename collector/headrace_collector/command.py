@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from headrace.service.hiding import spare_pandas
 from headrace.service.lifecycle import run_service
 from headrace.service.logs import configure_logging
 from headrace.service.settings import ENV_PREFIX, load_settings
@@ -60,6 +61,7 @@ def collector(
 
 async def _serve(settings: CollectorSettings, parent: int | None, stop: asyncio.Event) -> None:
     if settings.workers == 1:
+        spare_pandas()
         async with ending_with(parent, stop):
             await Collector(settings).run(stop)
         return

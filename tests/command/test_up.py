@@ -78,9 +78,9 @@ def test_up_serves_until_it_is_stopped_and_leaves_nothing_behind(story: Story) -
 
 
 def test_no_part_carries_what_it_has_no_use_for(story: Story) -> None:
-    """aiohttp, which nats-py would import, is in no process that stays."""
+    """Neither aiohttp, which nats-py would import, nor pandas, which Arrow would, is in a process that stays."""
     assert "/pyarrow/" in story.mapped
-    for unused in ("/aiohttp/", "/multidict/"):
+    for unused in ("/aiohttp/", "/multidict/", "/pandas/"):
         assert unused not in story.mapped
 
 

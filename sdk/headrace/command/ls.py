@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Sequence
-from importlib.abc import MetaPathFinder
 from typing import Annotated, Any, Final
 
 import numpy as np
@@ -20,6 +18,7 @@ from headrace.command.find import open_for_reading
 from headrace.command.options import HomeOption, JsonOption, StoreOption
 from headrace.reading import StoredProject
 from headrace.reading.silence import silent_ones
+from headrace.service.hiding import spare_pandas
 from headrace_proto.errors import ChannelNotFound
 from headrace_proto.home import Home
 from headrace_proto.store.backend import Store
@@ -51,7 +50,7 @@ def ls(
     json: JsonOption = False,
 ) -> None:
     """List projects, or the experiments of one with the last values of their metrics."""
-    _spare_pandas()
+    spare_pandas()
     where = open_for_reading(store, Home(home))
     if project is None:
         _projects(where, json=json)
@@ -73,28 +72,6 @@ def ls(
         console.print(_experiments(rows, mute, console))
         if len(rows) < len(found):
             err().print(f"not shown, {len(found) - len(rows):,} {'more' if sort else 'older'}: --limit 0 shows all")
-
-
-class _NoPandas(MetaPathFinder):
-    """Answers who looks for pandas that it is not there."""
-
-    def find_spec(self, fullname: str, *_: object) -> None:
-        if fullname == "pandas":
-            raise ModuleNotFoundError("a list needs no pandas", name=fullname)
-
-
-def _spare_pandas() -> None:
-    """Let Arrow look for pandas, which no list needs, where it is not to be found: to load it would be a third of our time.
-
-    Arrow looks at its first conversion. It looks again when something is to become a DataFrame, so that nothing is taken away.
-    """
-    if "pandas" not in sys.modules:
-        finder = _NoPandas()
-        sys.meta_path.insert(0, finder)
-        try:
-            pa.array([])
-        finally:
-            sys.meta_path.remove(finder)
 
 
 def _projects(store: Store, *, json: bool) -> None:

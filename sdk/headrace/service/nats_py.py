@@ -6,33 +6,18 @@ for brokers behind a ws:// URL. Here it does so for those alone.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib import import_module
 from typing import Final
 
+from headrace.service.hiding import hidden
 from headrace_proto.errors import MissingExtra
 
 _FOR_WEBSOCKETS: Final = "aiohttp", "multidict"
 _TRANSPORT: Final = "nats.aio.transport"
 
 
-@contextmanager
-def _hidden(*names: str) -> Iterator[None]:
-    """Modules that are not imported yet cannot be, for now: an import of them fails as if they were not installed."""
-    absent = [name for name in names if name not in sys.modules]
-    for name in absent:
-        sys.modules[name] = None  # type: ignore[assignment]  # the import system's word for it
-    try:
-        yield
-    finally:
-        for name in absent:
-            del sys.modules[name]
-
-
 # aiohttp that something has imported already, and that therefore costs nothing more, is found
-with _hidden(*_FOR_WEBSOCKETS):
+with hidden(*_FOR_WEBSOCKETS):
     import_module(_TRANSPORT)
 
 from nats.aio.client import Client, Server  # noqa: E402
