@@ -109,7 +109,7 @@ class Outcome:
 # -- The hot kinds: prefix + fixed layout -------------------------------------------------------------------------------
 
 POINT: Final = Struct(">8sdcQcd")
-"""point_prefix(channel), step, F64_TIME, time, TAG_F64, value."""
+"""point_prefix(channel), step, TAG_U64, time, TAG_F64, value."""
 AUTO_POINT: Final = Struct(">7scQcd")
 """auto_point_prefix(channel), TAG_U64, time, TAG_F64, value."""
 ROW_HEAD: Final = Struct(">8sdcQcH")
@@ -156,6 +156,13 @@ def row_prefix(schema: int) -> bytes:
 def auto_row_prefix(schema: int) -> bytes:
     """An automatic row's bytes up to its time."""
     return _prefix(4, Kind.AUTO_ROW, schema)
+
+
+def pack_point(channel: int, step: float | None, time_ns: int, value: float) -> bytes:
+    """A point of the channel with that number; an automatic one if `step` is None."""
+    if step is None:
+        return AUTO_POINT.pack(auto_point_prefix(channel), TAG_U64, time_ns, TAG_F64, value)
+    return POINT.pack(point_prefix(channel), step, TAG_U64, time_ns, TAG_F64, value)
 
 
 def pack_check(crc: int, nonce: float, position: int) -> bytes:

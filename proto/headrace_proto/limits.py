@@ -40,6 +40,9 @@ experiments are stored at once. What is beyond becomes a further commit, so that
 IMAGE_BYTES_MAX: Final = 15 * MIB
 """Of one image's file, Neptune's limit: whoever draws larger ones means an artifact."""
 
+TEXT_CHARACTERS_SHOWN: Final = 255
+"""Of a text channel's last value, in documents, lists and leaderboards: Neptune's leaderboard cuts it there."""
+
 SOURCES_BYTES_TOLD: Final = 100 * MIB
 """Of a run's source files, Neptune's limit: who keeps more is told, and again after each such amount, as all of it is copied."""
 
@@ -105,9 +108,9 @@ INLINE_ARTIFACTS_MAX: Final = 512
 """Artifacts listed in a commit itself; beyond, likewise."""
 
 RETENTION_S: Final = 3600.0
-"""A commit, and what it names, stays at least this long after it was replaced (HAZARDS 2, 24). A writer that took more than half
-of it from a look at the newest commit to its own cannot know whether its number was free because nobody had taken it, or because
-it was removed again: its commit counts as lost."""
+"""A commit, and what it names, stays at least this long after it was replaced. A writer that took more than half of it from a look
+at the newest commit to its own cannot know whether its number was free because nobody had taken it, or because it was removed
+again: its commit counts as lost."""
 
 COMMITS_KEPT: Final = 16
 """Commits that stay however old they are, the newest included."""

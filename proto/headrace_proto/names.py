@@ -21,6 +21,10 @@ TAG_CHARACTERS_MAX: Final = 255
 PROPERTY_BYTES_MAX: Final = 16 * 1024
 """Name or value of a property or parameter: it is part of every commit of its experiment."""
 
+SYSTEM_CHANNELS: Final = "system/"
+"""What the names of hardware's channels begin with: they are shown by `get_hardware_utilization`, in no list, and no digest of an
+experiment has them, because what the hardware did is of the machine, not of the program."""
+
 FORMAT_FILE: Final = "FORMAT.md"
 """In the root of each store, beside the workspaces: how to read it without Headrace."""
 

@@ -54,11 +54,10 @@ class Source:
 
     def log(self, name: str, count: int = 1) -> None:
         """Append points whose steps go on from this source's last."""
-        prefix = events.point_prefix(self.channel(name))
+        channel = self.channel(name)
         first = len(self.points)
         for step in range(first, first + count):
-            point = events.POINT.pack(prefix, float(step), events.TAG_U64, time.time_ns(), events.TAG_F64, step + 0.5)
-            self._append(point)
+            self._append(events.pack_point(channel, float(step), time.time_ns(), step + 0.5))
             self.points.append((name, float(step), step + 0.5))
 
     def artifact(self, path: str, data: bytes, number: int = 0) -> str:

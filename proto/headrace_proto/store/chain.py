@@ -7,7 +7,7 @@ Invariants
 2. A commit that could not be created has no effect. Whose the existing one is, its nonce tells: an answer may get lost.
 3. Nothing here acknowledges anything. A caller does, after `commit` has returned.
 
-When the create is lost to another writer (HAZARDS 14): if no source that the commit builds on has moved, the whole commit is
+When the create is lost to another writer: if no source that the commit builds on has moved, the whole commit is
 made again upon the new head (automatic steps and resets may come out differently there, so parts are written anew, too); if one
 moved, somebody else owns those sources, and `CommitConflict` tells the caller to drop what it holds and to ask again.
 
@@ -68,7 +68,7 @@ LISTINGS_MAX: Final = 5
 
 
 LATE_S: Final = RETENTION_S / 2
-"""From a look at the head to the creation of its successor; past this the commit counts as lost (HAZARDS 2)."""
+"""From a look at the head to the creation of its successor; past this the commit counts as lost."""
 LOOK_AGAIN_S: Final = RETENTION_S / 8
 """Age of a look at the head at which a commit begins with another."""
 

@@ -96,7 +96,8 @@ class _Encoder:
                     yield self._define(channel, _CHANNEL_TYPES[kind])
                 given[0] = self._channels[channel]
             if kind == Kind.POINT:
-                yield _point(*given)
+                number, step, time_ns, value = given
+                yield events.pack_point(number, None if step is None else float(step), time_ns, float(value))
                 continue
             checked_fields(kind, given)
             if kind not in _CHANNEL_TYPES:
@@ -164,13 +165,3 @@ def _concerns(kind: Kind, fields: list[Any]) -> tuple[str, Iterable[str]]:
             return "artifacts", fields[1]
         case _:
             return "", ()
-
-
-def _point(number: int, step: float | None, time_ns: int, value: float) -> bytes:
-    if step is None:
-        return events.AUTO_POINT.pack(
-            events.auto_point_prefix(number), events.TAG_U64, time_ns, events.TAG_F64, float(value)
-        )
-    return events.POINT.pack(
-        events.point_prefix(number), float(step), events.TAG_U64, time_ns, events.TAG_F64, float(value)
-    )

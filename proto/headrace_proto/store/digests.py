@@ -31,12 +31,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from headrace_proto.limits import MIB
+from headrace_proto.names import SYSTEM_CHANNELS
 from headrace_proto.store import compaction, parts
 from headrace_proto.store.backend import Store
 from headrace_proto.store.commits import PART_KINDS, Commit, PartKind
 from headrace_proto.store.documents import ExperimentDocument, FileRecord, us_of
 
-SYSTEM_CHANNELS: Final = "system/"
 ABSENT: Final = bytes(32)
 """Stands for a long text whose file is not there (yet)."""
 

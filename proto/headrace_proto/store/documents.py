@@ -37,7 +37,7 @@ class Last(Record):
 
     step: float
     time: datetime
-    value: Number | str | None  # a text's first TEXT_SHOWN characters; an image's file
+    value: Number | str | None  # a text's first TEXT_CHARACTERS_SHOWN characters; an image's file
     name: str | None = None  # an image's own name
 
 

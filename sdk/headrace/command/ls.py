@@ -21,8 +21,9 @@ from headrace.reading.silence import silent_ones
 from headrace.service.hiding import spare_pandas
 from headrace_proto.errors import ChannelNotFound
 from headrace_proto.home import Home
+from headrace_proto.names import SYSTEM_CHANNELS
 from headrace_proto.store.backend import Store
-from headrace_proto.store.catalog import SYSTEM_CHANNELS, CatalogRow, Rows, by_name
+from headrace_proto.store.catalog import CatalogRow, Rows, by_name
 from headrace_proto.store.claims import projects
 from headrace_proto.store.signs import NOT_RESPONDING
 

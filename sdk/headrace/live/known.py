@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from headrace_proto.home import Home
     from headrace_proto.journal import JournalReader
 
-TEXT_CHARACTERS_KEPT: Final = 255
-"""Of a text channel's last value, as a leaderboard shows them."""
 _SETTLE_S: Final = 0.002
 
 

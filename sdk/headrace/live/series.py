@@ -5,7 +5,6 @@ from __future__ import annotations
 from time import time_ns
 
 from headrace.live.handle import Handle, reported
-from headrace.live.known import TEXT_CHARACTERS_KEPT
 from headrace.live.order import OrderWatch
 from headrace.sending import ABSENT, Sending
 from headrace.spool import SpoolFull
@@ -13,7 +12,7 @@ from headrace.values import has_place, optional_text, step_number, text_value, t
 from headrace_proto import names
 from headrace_proto.errors import ChannelNotFound, InvalidValue, StaleRead
 from headrace_proto.events import ChannelType, Kind
-from headrace_proto.limits import CHANNELS_MAX, IMAGE_BYTES_MAX, MIB
+from headrace_proto.limits import CHANNELS_MAX, IMAGE_BYTES_MAX, MIB, TEXT_CHARACTERS_SHOWN
 from headrace_proto.warning import warn
 
 TYPE_CHECKING = False
@@ -147,7 +146,7 @@ class Series(Sending, Handle):
         text = text_value(name, value)
         time = time_ns() if timestamp is None else self._time(timestamp, (name,))
         self._log_payload(Kind.TEXT, ChannelType.TEXT, names.channel_name(name), at, time, text)
-        self._known.others[name] = text[:TEXT_CHARACTERS_KEPT]
+        self._known.others[name] = text[:TEXT_CHARACTERS_SHOWN]
 
     if TYPE_CHECKING:
 

@@ -12,7 +12,8 @@ from headrace.reading import downloads, hardware, series
 from headrace.reading.criteria import running_time
 from headrace.reading.silence import silent_ones
 from headrace_proto.errors import ArtifactNotFound, ChannelNotFound
-from headrace_proto.store.catalog import CAPTURED_CHANNELS, SYSTEM_CHANNELS, row_of
+from headrace_proto.names import SYSTEM_CHANNELS
+from headrace_proto.store.catalog import CAPTURED_CHANNELS, row_of
 from headrace_proto.store.commits import PART_KINDS
 from headrace_proto.store.documents import file_place
 from headrace_proto.store.plain import unplain

@@ -13,9 +13,7 @@ from headrace_proto.journal import verify
 
 _NUMBERS = st.floats(width=64)
 _POINT = st.builds(
-    lambda channel, step, time, value: events.POINT.pack(
-        events.point_prefix(channel), step, events.TAG_U64, time, events.TAG_F64, value
-    ),
+    events.pack_point,
     st.integers(0, 1 << 31),
     _NUMBERS,
     st.integers(0, (1 << 64) - 1),
@@ -46,7 +44,7 @@ def test_a_run_of_points_ends_where_the_walk_would(
 
 def test_points_are_stepped_over() -> None:
     """Whole points count to the last, half a one behind them does not."""
-    point = events.POINT.pack(events.point_prefix(3), 1.0, events.TAG_U64, 5, events.TAG_F64, 0.5)
+    point = events.pack_point(3, 1.0, 5, 0.5)
     data = point * 100 + point[:20]
     assert verify.whole_events(data, 0) == verify.whole_events(data, 50 * POINT_WIDTH) == 100 * POINT_WIDTH
     assert verify.whole_events(data, 7) == 0

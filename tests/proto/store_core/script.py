@@ -62,12 +62,7 @@ class Source:
         return self._channels[name]
 
     def point(self, name: str, step: float | None, value: float, time_ns: int | None = None) -> Source:
-        number, time_ns = self.channel(name), self._now(time_ns)
-        if step is None:
-            prefix = events.auto_point_prefix(number)
-            return self.write(events.AUTO_POINT.pack(prefix, events.TAG_U64, time_ns, events.TAG_F64, value))
-        prefix = events.point_prefix(number)
-        return self.write(events.POINT.pack(prefix, step, events.TAG_U64, time_ns, events.TAG_F64, value))
+        return self.write(events.pack_point(self.channel(name), step, self._now(time_ns), value))
 
     def row(self, values: Mapping[str, float], step: float | None, time_ns: int | None = None) -> Source:
         names = tuple(values)

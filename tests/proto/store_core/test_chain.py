@@ -204,7 +204,7 @@ def test_another_writer_of_other_sources_costs_a_second_try(files: Store) -> Non
 
 
 def test_a_curator_does_not_stop_a_collector(files: Store) -> None:
-    """A tag set by hand between load and commit is kept, and so are the points (HAZARDS 14)."""
+    """A tag set by hand between load and commit is kept, and so are the points."""
     store = Meddler(files)
     chain = chain_of(store)
     a = Source().create(tags=["x"])
@@ -311,7 +311,7 @@ def test_a_remote_document_is_refreshed_once_a_minute_and_at_every_change_of_sta
 
 
 def test_an_older_document_never_replaces_a_newer_one(files: Store) -> None:
-    """A writer that slept between its commit and the document finds a newer one there and leaves it (HAZARDS 24)."""
+    """A writer that slept between its commit and the document finds a newer one there and leaves it."""
     slow, a = chain_of(files), Source().create()
     slow.commit([a.batch()], now_ns=NOW_NS)
     old = slow.head

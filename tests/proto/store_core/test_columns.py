@@ -95,10 +95,7 @@ def test_columns_become_the_bytes_that_a_journal_has(points: list[tuple[int, flo
     raw = encoded_points(
         np.array(channel, np.int32), np.array(step, float), np.array(time, np.uint64), np.array(value, float)
     )
-    packed = [
-        events.POINT.pack(events.point_prefix(c), s, events.TAG_U64, t, events.TAG_F64, v) for c, s, t, v in points
-    ]
-    assert raw == b"".join(packed)
+    assert raw == b"".join(events.pack_point(*point) for point in points)
     assert decode(raw, 0, {}).points.channel.tolist() == [point[0] for point in points]
 
 

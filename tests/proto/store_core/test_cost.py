@@ -54,11 +54,9 @@ def noise() -> list[float]:
 def test_storing_points_costs_little_more_than_compressing_them() -> None:
     """Decoded, sorted by channel, packed and committed."""
     source = Source().create()
-    prefixes = [events.point_prefix(source.channel(f"channel {channel}")) for channel in range(CHANNELS)]
+    channels = [source.channel(f"channel {number}") for number in range(CHANNELS)]
     hot = [
-        events.POINT.pack(
-            prefixes[nth % CHANNELS], nth // CHANNELS, events.TAG_U64, NOW_NS + nth, events.TAG_F64, value
-        )
+        events.pack_point(channels[nth % CHANNELS], nth // CHANNELS, NOW_NS + nth, value)
         for nth, value in enumerate(noise())
     ]
     stored, packed = compared(source, hot)

@@ -123,7 +123,7 @@ def test_a_lost_range_lets_the_watermark_pass_and_is_remembered(files: Store) ->
 @settings(max_examples=25)
 @given(data=st.data())
 def test_good_bytes_fill_a_lost_range(data: st.DataObject) -> None:
-    """Whatever arrives of a lost range after all is stored once and shrinks it, until nothing is lost (HAZARDS 6)."""
+    """Whatever arrives of a lost range after all is stored once and shrinks it, until nothing is lost."""
     source = Source()
     for i in range(12):
         source.event(Kind.PROPERTY, NOW_NS + i, f"p{i}", "x").text("note", i, f"{i}")
@@ -230,7 +230,7 @@ def _tell(source: Source, told: list[tuple[object, ...]]) -> list[Batch]:
 def test_the_order_of_batches_across_sources_does_not_matter(
     told: list[list[tuple[object, ...]]], roles: list[str], random: object
 ) -> None:
-    """One document and one set of points, whatever the order in which sources' batches arrive and are committed (HAZARDS 13)."""
+    """One document and one set of points, whatever the order in which sources' batches arrive and are committed."""
     found: list[object] = []
     for attempt in range(3):
         queues = []

@@ -43,7 +43,7 @@ class Source:
     def point(self, name: str, step: float, value: float, time_ns: int | None = None) -> None:
         number = self._channel(name, ChannelType.NUMERIC)
         time = START_NS + next(_ticks) * SECOND_NS if time_ns is None else time_ns
-        self._raw += events.POINT.pack(events.point_prefix(number), step, events.TAG_U64, time, events.TAG_F64, value)
+        self._raw += events.pack_point(number, step, time, value)
 
     def text(self, name: str, step: float, value: Any, time_ns: int = START_NS) -> None:
         self.event(Kind.TEXT, self._channel(name, ChannelType.TEXT), step, time_ns, value)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from headrace_proto import names
 from headrace_proto.errors import InvalidName
-from headrace_proto.limits import REGISTERS_MAX
+from headrace_proto.limits import REGISTERS_MAX, TEXT_CHARACTERS_SHOWN
 from headrace_proto.store.apply import latest, numeric
 from headrace_proto.store.apply.draft import Columns, Draft, RowColumns, SeriesRow
 from headrace_proto.store.apply.sources import count_gap
@@ -27,8 +27,6 @@ from headrace_proto.store.steps import NO_STEP
 from headrace_proto.store.stretches import Stretch
 from headrace_proto.store.tables import UNDEFINED, placeholder
 
-TEXT_SHOWN: Final = 255
-"""Characters of a text channel's last value that the document shows, as Neptune's leaderboard."""
 NOT_FINITE: Final = "a step is not finite"
 Stored = Callable[[PartKind, list[str]], pa.Table]
 """Reads all stored points of some channels, sorted: `reset_log` needs them to find what is last now."""
@@ -116,7 +114,7 @@ def _fold_rows(draft: Draft, kind: PartKind) -> pa.Table | None:
 
     def point(begin: int, nth: int) -> latest.Point:
         row = rows[begin + nth]
-        shown = row.file if row.value is None else row.value[:TEXT_SHOWN]
+        shown = row.file if row.value is None else row.value[:TEXT_CHARACTERS_SHOWN]
         return latest.Point(row.step or 0.0, row.time_us, row.source, row.position, shown, row.name)
 
     for channel, begin, end in channel_runs([row.channel for row in rows]):
@@ -170,7 +168,7 @@ def _count_again(draft: Draft, kind: PartKind, name: str, stored: pa.Table, adde
     if len(visible):
         row = points.slice(int(visible[np.lexsort((times_us[visible], steps))[-1]]), 1).to_pylist()[0]
         shown = plain_float(row["value"]) if kind == "numeric" else row.get("value") or row["file"]
-        shown = shown[:TEXT_SHOWN] if isinstance(shown, str) else shown
+        shown = shown[:TEXT_CHARACTERS_SHOWN] if isinstance(shown, str) else shown
         last = Last(step=row["step"], time=row["time"], value=shown, name=row.get("name"))
     changes = {"count": len(visible), "last": last, "reset_at": at_us(hidden_us)}
     draft.channels[kind][name] = draft.channels[kind][name].model_copy(update=changes)

@@ -32,8 +32,6 @@ from headrace_proto.limits import TOKENS
 from headrace_proto.store import claims, layout
 from headrace_proto.store.catalog.row import (
     CAPTURED_CHANNELS,
-    SYSTEM_CHANNELS,
-    TEXT_CHARACTERS_MAX,
     CatalogRow,
     row_of,
 )
@@ -58,8 +56,6 @@ __all__ = [
     "CAPTURED_CHANNELS",
     "DELTAS_MAX",
     "JSON_ROWS_MAX",
-    "SYSTEM_CHANNELS",
-    "TEXT_CHARACTERS_MAX",
     "Catalog",
     "CatalogRow",
     "Listing",

@@ -7,16 +7,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import BaseModel, ConfigDict
 
+from headrace_proto.limits import TEXT_CHARACTERS_SHOWN
+from headrace_proto.names import SYSTEM_CHANNELS
 from headrace_proto.store.plain import unplain
 
 if TYPE_CHECKING:
     from headrace_proto.store.commits import Commit
 
-TEXT_CHARACTERS_MAX: Final = 255
-"""Of a text channel's last value, as Neptune's leaderboard cuts it."""
-
-SYSTEM_CHANNELS: Final = "system/"
-"""What the names of hardware's channels begin with: they are shown by `get_hardware_utilization`, in no list."""
 CAPTURED_CHANNELS: Final = frozenset({"stdout", "stderr", "logger", "exceptions"})
 """Captured output is no result: its last line stands in no leaderboard (Neptune keeps it in a namespace of its own)."""
 
@@ -47,7 +44,7 @@ class CatalogRow(BaseModel):
     metrics: dict[str, float] = {}
     """The last value of each numeric channel."""
     texts: dict[str, str] = {}
-    """The last value of each text channel, at most TEXT_CHARACTERS_MAX characters of it."""
+    """The last value of each text channel, at most TEXT_CHARACTERS_SHOWN characters of it."""
 
 
 def row_of(commit: Commit) -> CatalogRow:
@@ -87,7 +84,7 @@ def row_of(commit: Commit) -> CatalogRow:
             if channel.last is not None and not name.startswith(SYSTEM_CHANNELS)
         },
         texts={
-            name: str(channel.last.value)[:TEXT_CHARACTERS_MAX]
+            name: str(channel.last.value)[:TEXT_CHARACTERS_SHOWN]
             for name, channel in channels.text.items()
             if channel.last is not None and name not in CAPTURED_CHANNELS
         },
