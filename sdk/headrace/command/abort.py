@@ -18,7 +18,7 @@ import typer
 from headrace.command.asking import NobodyAnswers, asking
 from headrace.command.console import out, print_json, when
 from headrace.command.find import find_experiment, open_for_reading
-from headrace.command.options import HomeOption, IdArgument, JsonOption, ProjectOption, StoreOption
+from headrace.command.options import HomeOption, IdArgument, JsonOption, NatsOption, ProjectOption, StoreOption
 from headrace.command.probes import Access, access
 from headrace.command.running import running
 from headrace.command.settings import UpSettings
@@ -62,7 +62,7 @@ def abort(
     grace: Annotated[
         float | None, typer.Option(min=0, help="Seconds from SIGTERM to SIGKILL; else as each agent is set (5).")
     ] = None,
-    nats: Annotated[str | None, typer.Option(help="The broker; else that of the running `up`.")] = None,
+    nats: NatsOption = None,
     project: ProjectOption = None,
     store: StoreOption = None,
     home: HomeOption = None,

@@ -15,7 +15,7 @@ import typer
 from headrace.command.asking import NobodyAnswers, asking
 from headrace.command.console import out, plain, print_json
 from headrace.command.find import find_experiment, open_for_reading
-from headrace.command.options import HomeOption, IdArgument, JsonOption, ProjectOption, StoreOption
+from headrace.command.options import HomeOption, IdArgument, JsonOption, NatsOption, ProjectOption, StoreOption
 from headrace.command.probes import Access, access
 from headrace.command.running import running
 from headrace.command.settings import UpSettings
@@ -38,7 +38,7 @@ MORE_S: Final = 0.3
 def close_gap(
     experiment: IdArgument,
     source: Annotated[str | None, typer.Option(help="Of this source only.")] = None,
-    nats: Annotated[str | None, typer.Option(help="The broker; else that of the running `up`.")] = None,
+    nats: NatsOption = None,
     project: ProjectOption = None,
     store: StoreOption = None,
     home: HomeOption = None,

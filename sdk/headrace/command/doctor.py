@@ -9,7 +9,7 @@ import typer
 
 from headrace.command.checks import Finding, Verdict, every_check
 from headrace.command.console import out, plain, print_json
-from headrace.command.options import HomeOption, JsonOption, StoreOption
+from headrace.command.options import HomeOption, JsonOption, NatsOption, StoreOption
 from headrace.command.probes import access, broker
 from headrace.command.running import running
 from headrace.command.settings import UpSettings
@@ -23,7 +23,7 @@ _SHOWN = {Verdict.GOOD: "[green]good[/]", Verdict.NOTE: "[yellow]note[/]", Verdi
 def doctor(
     home: HomeOption = None,
     store: StoreOption = None,
-    nats: Annotated[str | None, typer.Option(help="The broker; else that of the running `up`.")] = None,
+    nats: NatsOption = None,
     config: Annotated[Path | None, typer.Option(help="A settings file.")] = None,
     json: JsonOption = False,
 ) -> None:

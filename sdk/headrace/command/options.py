@@ -13,6 +13,7 @@ StoreOption = Annotated[
 ]
 HomeOption = Annotated[Path | None, typer.Option("--home", help="The home; else $HEADRACE_HOME, else ~/.headrace.")]
 ProjectOption = Annotated[str | None, typer.Option("--project", help="Look in this project only.")]
+NatsOption = Annotated[str | None, typer.Option("--nats", help="The broker; else that of the running `up`.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 IdArgument = Annotated[
     str, typer.Argument(metavar="ID", help="DIG-7, or the internal id or the beginning of it, or the key.")

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from headrace.command.console import out, plain, print_json, size, table
-from headrace.command.options import HomeOption, JsonOption
+from headrace.command.options import HomeOption, JsonOption, NatsOption
 from headrace.command.positions import Position, Unreadable, positions
 from headrace.command.probes import Broker, access, broker, healthz
 from headrace.command.running import Running, running
@@ -21,7 +21,7 @@ from headrace_proto.journal import lock
 
 def status(
     home: HomeOption = None,
-    nats: Annotated[str | None, typer.Option(help="The broker; else that of the running `up`.")] = None,
+    nats: NatsOption = None,
     config: Annotated[Path | None, typer.Option(help="A settings file.")] = None,
     json: JsonOption = False,
 ) -> None:
