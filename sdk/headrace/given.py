@@ -93,6 +93,11 @@ def files_of(
                 yield file, names.artifact_path(f"{name.rstrip('/')}/{relative}")
 
 
+def warn_unlisted(error: OSError) -> None:
+    """Say that a folder of an artifact cannot be listed."""
+    warn(f"the folder {error.filename!r} cannot be listed ({error.strerror}): nothing in it was logged")
+
+
 def _is_kept(file: str, root: str) -> bool:
     """Whether a folder's entry is kept: plain files, and links to such inside the folder."""
     target = os.path.realpath(file)

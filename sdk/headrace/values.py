@@ -47,6 +47,13 @@ def properties(given: Any) -> dict[str, str]:
     return {name: property_text(name, value) for name, value in named("property", given).items()}
 
 
+def fixed_parameter(name: str, kept: Any, given: Any) -> InvalidValue:
+    """The refusal to change a parameter that the experiment was created with."""
+    return InvalidValue(
+        f"the parameter {name!r} was fixed at creation as {kept!r:.80}: log {given!r:.80} under another name, or as a property"
+    )
+
+
 def named(what: str, given: Any, separator: str | None = None) -> dict[str, Any]:
     """A mapping with names that can be kept, each of them once; with a `separator` mappings in it are flattened."""
     if not hasattr(given, "items"):
@@ -137,26 +144,31 @@ def text_value(channel: str, value: Any) -> str:
     return _text(value)
 
 
+def as_float(value: Any) -> float | None:
+    """What `float` makes of a value, None when it is no number. A text is none, whatever it spells."""
+    if isinstance(value, str | bytes):
+        return None
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
 def metric_value(channel: str, value: Any) -> float:
     """The value of a numeric channel."""
-    if not isinstance(value, str | bytes):
-        try:
-            return float(value)
-        except (TypeError, ValueError, OverflowError):
-            pass
-    raise InvalidValue(f"{channel!r}: the value {value!r:.80} of type {type(value).__name__} is not a number")
+    return _number(channel, "value", value)
 
 
 def step_number(channel: str, step: Any) -> float | None:
     """A step as a number; None stays None. NaN and infinity are numbers here: they are the caller's to drop."""
-    if step is None:
-        return None
-    if not isinstance(step, str | bytes):
-        try:
-            return float(step)
-        except (TypeError, ValueError, OverflowError):
-            pass
-    raise InvalidValue(f"{channel!r}: the step {step!r:.80} of type {type(step).__name__} is not a number")
+    return None if step is None else _number(channel, "step", step)
+
+
+def _number(channel: str, what: str, given: Any) -> float:
+    number = as_float(given)
+    if number is None:
+        raise InvalidValue(f"{channel!r}: the {what} {given!r:.80} of type {type(given).__name__} is not a number")
+    return number
 
 
 def has_place(step: float | None) -> bool:
@@ -166,11 +178,9 @@ def has_place(step: float | None) -> bool:
 
 def timestamp_ns(timestamp: Any) -> int:
     """Unix time in seconds as nanoseconds, to the microsecond: a float of today's times has no more."""
-    if not isinstance(timestamp, str | bytes):
-        try:
-            time_us = round(float(timestamp) * 1_000_000)
-        except (TypeError, ValueError, OverflowError):
-            time_us = -1
-        if 0 <= time_us < _TIME_US_MAX:
-            return time_us * 1_000
+    seconds = as_float(timestamp)
+    # neither NaN nor an infinity is below a bound, and neither can be rounded
+    time_us = round(seconds * 1_000_000) if seconds is not None and abs(seconds) < _TIME_US_MAX else -1
+    if 0 <= time_us < _TIME_US_MAX:
+        return time_us * 1_000
     raise InvalidValue(f"the timestamp {timestamp!r:.80} is not Unix time in seconds, such as time.time() gives")

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from headrace.definition import appended_tags
 from headrace.editing.changes import Changes
-from headrace.values import named, parameters, property_text
+from headrace.values import fixed_parameter, named, parameters, property_text
 from headrace_proto import names
-from headrace_proto.errors import InvalidValue
 from headrace_proto.events import Kind
 from headrace_proto.store.plain import unplain
 
@@ -36,10 +35,7 @@ class FactEdits(Changes):
             if stamp is None or not stamp.definition:
                 new[name] = value
             elif (kept := unplain(commit.document.params.get(name))) != value:
-                raise InvalidValue(
-                    f"the parameter {name!r} was fixed at creation as {kept!r:.80}: log the other value under another name, or as "
-                    "a property"
-                )
+                raise fixed_parameter(name, kept, value)
         if new:
             self._edit(Kind.PARAMETERS, new)
 

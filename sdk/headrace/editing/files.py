@@ -20,13 +20,13 @@ from headrace.given import (
     is_path,
     named_stream,
     opened,
+    warn_unlisted,
 )
 from headrace.live.stamps import stamp_ns
 from headrace_proto.events import Kind
 from headrace_proto.home import Home
 from headrace_proto.limits import INLINE_BYTES_MAX, MIB
 from headrace_proto.store.curation import Held
-from headrace_proto.warning import warn
 
 
 class FileEdits(Changes):
@@ -44,7 +44,7 @@ class FileEdits(Changes):
         """
         if is_path(artifact):
             homes = [Home(), *(experiment.origin.home for experiment in alive())]
-            found = files_of(os.fspath(artifact), destination, homes, self.store.url, _cannot_list)
+            found = files_of(os.fspath(artifact), destination, homes, self.store.url, warn_unlisted)
             self._edit_all(_of_file(path, name, homes) for path, name in found)  # never a whole folder in memory
         else:
             self._edit_all([_of_stream(named_stream(destination), blocks_of(artifact))])
@@ -123,7 +123,3 @@ def _digest(blocks: Iterable[bytes]) -> Held:
 def _blocks(file: IO[bytes]) -> Iterator[bytes]:
     while block := file.read(MIB):
         yield block
-
-
-def _cannot_list(error: OSError) -> None:
-    warn(f"the folder {error.filename!r} cannot be listed ({error.strerror}): nothing in it was logged")

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from headrace.definition import appended_tags
 from headrace.live.handle import Handle, reported
-from headrace.values import named, parameters, property_text
+from headrace.values import fixed_parameter, named, parameters, property_text
 from headrace_proto import names
-from headrace_proto.errors import InvalidValue
 from headrace_proto.events import Kind
 
 TYPE_CHECKING = False
@@ -84,10 +83,7 @@ class Facts(Handle):
         given = parameters(named("parameter", params, flatten))
         for name, value in given.items():
             if name in self._known.fixed and self._known.fixed[name] != value:
-                raise InvalidValue(
-                    f"the parameter {name!r} was fixed at creation as {self._known.fixed[name]!r:.80}: log {value!r:.80} under "
-                    "another name, or as a property"
-                )
+                raise fixed_parameter(name, self._known.fixed[name], value)
         new = {name: value for name, value in given.items() if name not in self._known.fixed}
         for name, value in new.items():
             self._event(Kind.PARAMETERS, {name: value})

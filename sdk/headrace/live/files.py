@@ -15,6 +15,7 @@ from headrace.given import (
     is_path,
     named_stream,
     opened,
+    warn_unlisted,
 )
 from headrace.live.handle import Handle, reported
 from headrace.live.stamps import stamp_ns
@@ -109,7 +110,7 @@ class Files(Handle):
     def _cannot_list(self, error: OSError) -> None:
         """A folder of an artifact cannot be listed: what is in it counts as one that was dropped."""
         self._writer.lose(1, error.strerror or str(error))
-        warn(f"the folder {error.filename!r} cannot be listed ({error.strerror}): nothing in it was logged")
+        warn_unlisted(error)
 
     def _log_file(self, name: str, facts: dict[str, Any], keep: Callable[[str], Kept]) -> None:
         target = self._writer.here()

@@ -13,6 +13,7 @@ from headrace.experiment import running
 from headrace.neptune.channels import Log, log_here, log_of
 from headrace.neptune.exceptions import ExperimentValidationError, InvalidChannelValue, NoChannelValue
 from headrace.neptune.translation import OF_RESETS, OF_VALUES, old_errors
+from headrace.values import as_float
 from headrace.waiting import agent_serves
 from headrace_proto.errors import ExperimentNotFound, MissingExtra
 from headrace_proto.limits import IMAGE_BYTES_MAX, MIB
@@ -354,13 +355,10 @@ class Experiment:
 
 
 def _number(value: Any) -> float:
-    """What `float` makes of a value, but not of text."""
-    if not isinstance(value, str | bytes):
-        try:
-            return float(value)
-        except (TypeError, ValueError, OverflowError):
-            pass
-    raise InvalidChannelValue.saying(f"{value!r:.80} is no number: expected float, not {type(value).__name__}")
+    number = as_float(value)
+    if number is None:
+        raise InvalidChannelValue.saying(f"{value!r:.80} is no number: expected float, not {type(value).__name__}")
+    return number
 
 
 def _finite(log_name: str, x: float | None) -> float | None:
