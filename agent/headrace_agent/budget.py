@@ -30,5 +30,5 @@ class Budget:
 
     def give(self, size: int) -> None:
         """Count `size` bytes as free again."""
-        assert size <= self.held, "more was given back than was taken"  # noqa: S101
+        assert size <= self.held, "more was given back than was taken"  # noqa: S101 - a bug of ours: the counter would let memory grow
         self.held -= size

@@ -93,8 +93,8 @@ async def make_consumer(js: JetStreamContext, queue: Queue, epoch: int, turn: in
 
 async def _names(js: JetStreamContext, stream: str) -> list[str]:
     """All consumers' names. nats-py only lists their states, and of a cluster's those alone whose leaders answer."""
-    request = f"{js._prefix}.CONSUMER.NAMES.{stream}"  # noqa: SLF001
-    answer = await js._api_request(request, json.dumps({"offset": 0}).encode(), timeout=js._timeout)  # noqa: SLF001
+    request = f"{js._prefix}.CONSUMER.NAMES.{stream}"  # noqa: SLF001 - nats-py has no such request
+    answer = await js._api_request(request, json.dumps({"offset": 0}).encode(), timeout=js._timeout)  # noqa: SLF001 - as above
     return [str(name) for name in answer["consumers"] or ()]
 
 

@@ -12,7 +12,7 @@ _PACKAGES = ("headrace.", "headrace_proto.")
 
 def warn(message: str, category: type[UserWarning] = TelemetryWarning) -> None:
     """Warn at the line of the caller's own code. Under `-W error` the message goes to stderr: telemetry breaks nothing."""
-    level, frame = 1, sys._getframe(0)  # noqa: SLF001 - to find the line that is the caller's
+    level, frame = 1, sys._getframe(0)  # to find the line that is the caller's
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(_PACKAGES):
         level, frame = level + 1, frame.f_back
     try:

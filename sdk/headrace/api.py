@@ -99,7 +99,7 @@ def create_experiment(*args: Any, **kwargs: Any) -> Experiment:
     return current_project().create_experiment(*args, **kwargs)
 
 
-def get_experiment(id: str | None = None) -> Experiment | StoredExperiment:  # noqa: A002
+def get_experiment(id: str | None = None) -> Experiment | StoredExperiment:
     """The current experiment; or the stored one of the current project with this id. Raises `NoExperiment`."""
     return current() if id is None else current_project().get_experiment(id)
 

@@ -144,7 +144,7 @@ class _Witness:
     def __del__(self) -> None:
         global _uncaught
         try:
-            sys._getframe(1)  # noqa: SLF001 - whether anybody is there is the question
+            sys._getframe(1)  # whether anybody is there is the question
         except ValueError:
             if self._process == os.getpid() and self._thread == _main_thread():
                 _uncaught = Ending(Outcome.FAILED, f"SystemExit: {self._status}")

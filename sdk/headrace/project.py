@@ -224,7 +224,7 @@ class Project:
 
     def get_experiments(
         self,
-        id: Several = None,  # noqa: A002 - Neptune's name
+        id: Several = None,
         state: Several = None,
         owner: Several = None,
         tag: Several = None,
@@ -243,7 +243,7 @@ class Project:
 
     def get_leaderboard(
         self,
-        id: Several = None,  # noqa: A002
+        id: Several = None,
         state: Several = None,
         owner: Several = None,
         tag: Several = None,
@@ -252,7 +252,7 @@ class Project:
         """The same experiments as a DataFrame, one row each: facts, last values, parameters, properties."""
         return self.stored().get_leaderboard(id, state, owner, tag, min_running_time)
 
-    def get_experiment(self, id: str) -> StoredExperiment:  # noqa: A002
+    def get_experiment(self, id: str) -> StoredExperiment:
         """The stored experiment with this id, or key, or the beginning of its internal id. Raises `ExperimentNotFound`."""
         return self.stored().get_experiment(id)
 

@@ -62,7 +62,7 @@ class Gate(Tape):
 
     def _wait_for_turn(self) -> Turn | None:
         """Take the turn that another has. None when a frame of this thread has it: only another source can take the event."""
-        if reentry.is_below(self, self._passing, sys._getframe()):  # noqa: SLF001
+        if reentry.is_below(self, self._passing, sys._getframe()):
             return None
         if self._turn_of != os.getpid():
             self._renew_turn()

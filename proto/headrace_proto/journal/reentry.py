@@ -39,7 +39,7 @@ def held_by_nobody(writer: object, turn: Turn, codes: frozenset[CodeType], waiti
     """
     if sys.is_finalizing():  # no other thread will ever run again
         return True
-    return not any(_has_turn(writer, turn, codes, waiting, frame) for frame in sys._current_frames().values())  # noqa: SLF001
+    return not any(_has_turn(writer, turn, codes, waiting, frame) for frame in sys._current_frames().values())
 
 
 def _has_turn(

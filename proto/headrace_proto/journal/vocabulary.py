@@ -51,7 +51,7 @@ class Vocabulary:
         self.auto_points: dict[str, bytes] = {}
         self.rows: dict[tuple[str, ...], RowLayout] = {}
 
-    def number(self, name: object, type: ChannelType) -> int | None:  # noqa: A002
+    def number(self, name: object, type: ChannelType) -> int | None:
         """The number of the channel, None while it has none. Raises `ChannelTypeMismatch` when it is of another type."""
         known = self._channels.get(name) if isinstance(name, str) else None
         if known is None:
@@ -74,7 +74,7 @@ class Vocabulary:
             )
         return len(self._channels)
 
-    def add_channel(self, name: str, type: ChannelType) -> None:  # noqa: A002
+    def add_channel(self, name: str, type: ChannelType) -> None:
         """Take up a channel under the number that `next_channel` gave."""
         number = len(self._channels)
         self._channels[name] = (number, type)

@@ -247,7 +247,7 @@ class JournalWriter(Gate):
             turn.release()
         return self.position
 
-    def channel_event(self, kind: Kind, name: str, type: ChannelType, *fields: Any) -> int:  # noqa: A002
+    def channel_event(self, kind: Kind, name: str, type: ChannelType, *fields: Any) -> int:
         """Log a TEXT or IMAGE: `event(kind, <the number of channel `name`>, *fields)`, the channel defined at its first use.
 
         One call, because after a fork, or in a signal handler, the number is another. Raises `ChannelTypeMismatch`.
@@ -434,7 +434,7 @@ class JournalWriter(Gate):
 
     # -- Words -----------------------------------------------------------------------------------------------------------
 
-    def _number(self, name: str, type: ChannelType) -> int:  # noqa: A002
+    def _number(self, name: str, type: ChannelType) -> int:
         number = self._words.number(name, type)
         if number is None:
             number = self._words.next_channel(names.channel_name(name))

@@ -111,7 +111,7 @@ class _Encoder:
         self._next_file += 1
         return {"file": name, "size": field.size, "sha256": field.sha256}
 
-    def _define(self, channel: str, type: ChannelType) -> bytes:  # noqa: A002
+    def _define(self, channel: str, type: ChannelType) -> bytes:
         if self._next_channel >= CHANNELS_MAX:
             raise InvalidValue(f"channel {channel!r} would be the {CHANNELS_MAX + 1}st that was logged to this way")
         self._channels[channel] = self._next_channel

@@ -128,7 +128,7 @@ def get_experiment() -> Experiment:
 
     Raises `NeptuneUninitializedException`, `NeptuneNoExperimentContextException`.
     """
-    return _current_project()._get_current_experiment()  # noqa: SLF001
+    return _current_project()._get_current_experiment()
 
 
 # -- The current experiment's calls ----------------------------------------------------------------------------------------

@@ -67,7 +67,7 @@ class TextLog(Log, str):
 class OtherLog(Log):
     """A log of images, or one that holds nothing since it was reset."""
 
-    def __init__(self, name: str, x: float | None = None, type: str = "image") -> None:  # noqa: A002
+    def __init__(self, name: str, x: float | None = None, type: str = "image") -> None:
         self.name, self.x, self.type = name, x, type
 
     def __repr__(self) -> str:

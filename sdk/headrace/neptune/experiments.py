@@ -48,7 +48,7 @@ class Experiment:
         self._project: Final = project
         self._id = _id
         self._internal_id: Final = internal_id
-        self._handle: Final = handle or running(internal_id) or project._native.get_experiment(internal_id)  # noqa: SLF001
+        self._handle: Final = handle or running(internal_id) or project._native.get_experiment(internal_id)
         self._source: Running | None = self._handle if isinstance(self._handle, Running) else None  # what logs here
 
     def _reading(self) -> Handle:
@@ -66,11 +66,11 @@ class Experiment:
         source = self._source
         if source is not None and source.state == "running":
             return source
-        native = self._project._native  # noqa: SLF001
+        native = self._project._native
         if not (native.direct or agent_serves(native.home)):
             return self._reading()
         self._source = native.attach(self._internal_id)
-        self._project._expect(self)  # noqa: SLF001
+        self._project._expect(self)
         return self._source
 
     # -- Identity --------------------------------------------------------------------------------------------------------
@@ -336,7 +336,7 @@ class Experiment:
         """End it: succeeded, or failed when `exc_tb` says why. One that has ended stays as it is."""
         for handle in self._handles():
             handle.stop(exc_tb)
-        self._project._remove_stopped_experiment(self)  # noqa: SLF001
+        self._project._remove_stopped_experiment(self)
 
     def __enter__(self) -> Self:
         return self
@@ -346,7 +346,7 @@ class Experiment:
     ) -> None:
         for handle in self._handles():
             handle.__exit__(exc_type, exc_val, exc_tb)
-        self._project._remove_stopped_experiment(self)  # noqa: SLF001
+        self._project._remove_stopped_experiment(self)
 
     def _handles(self) -> list[Handle]:
         """What is to be ended: what joined it, which has no word on how it went, and what it was opened as."""

@@ -70,7 +70,7 @@ class Project:
     @old_errors()
     def get_experiments(
         self,
-        id: Several = None,  # noqa: A002 - the old name
+        id: Several = None,
         state: Several = None,
         owner: Several = None,
         tag: Several = None,
@@ -86,7 +86,7 @@ class Project:
     @old_errors()
     def get_leaderboard(
         self,
-        id: Several = None,  # noqa: A002
+        id: Several = None,
         state: Several = None,
         owner: Several = None,
         tag: Several = None,

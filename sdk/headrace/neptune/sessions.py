@@ -54,5 +54,5 @@ class Session:
 
 def _project(session: Session, name: str) -> Project:
     namespace, _, rest = name.partition("/")
-    native = session._backend.session.get_project(name)  # noqa: SLF001 - its own module
-    return Project(session._backend, native.internal_id, namespace, rest)  # noqa: SLF001
+    native = session._backend.session.get_project(name)
+    return Project(session._backend, native.internal_id, namespace, rest)

@@ -269,7 +269,7 @@ class StoredExperiment(Edits):
         name: str,
         order: Order = "step",
         duplicates: Duplicates = "last",
-        type: PartKind | None = None,  # noqa: A002
+        type: PartKind | None = None,
     ) -> pd.DataFrame:
         """One channel's points: `step`, `time` (UTC), `value`.
 

@@ -76,7 +76,7 @@ class StoredProject:
 
     def get_experiments(
         self,
-        id: Several = None,  # noqa: A002 - Neptune's name
+        id: Several = None,
         state: Several = None,
         owner: Several = None,
         tag: Several = None,
@@ -99,7 +99,7 @@ class StoredProject:
 
     def get_leaderboard(
         self,
-        id: Several = None,  # noqa: A002
+        id: Several = None,
         state: Several = None,
         owner: Several = None,
         tag: Several = None,
@@ -119,7 +119,7 @@ class StoredProject:
 
     def rows(
         self,
-        id: Several = None,  # noqa: A002
+        id: Several = None,
         state: Several = None,
         owner: Several = None,
         tag: Several = None,
@@ -138,7 +138,7 @@ class StoredProject:
             self._all = (listing, listing.of(in_order(listing.head)))
         return self._all[1]
 
-    def get_experiment(self, id: str) -> StoredExperiment:  # noqa: A002
+    def get_experiment(self, id: str) -> StoredExperiment:
         """The experiment with this id: `DIG-7`, its internal id, its `key`, or the beginning of an internal id that no other has.
 
         Raises `ExperimentNotFound` when there is none, or more than one.
