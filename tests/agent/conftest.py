@@ -16,6 +16,7 @@ import pytest
 from headrace.service.nats_server import NatsServer
 from headrace_agent.agent import Agent
 from headrace_agent.gpus import NoGpus
+from headrace_agent.lane import SourceLane
 from headrace_agent.settings import AgentSettings
 from headrace_proto.events import Kind
 from headrace_proto.home import FOLDER_MODE, Home
@@ -23,6 +24,7 @@ from headrace_proto.ids import random_id
 from headrace_proto.journal import JournalWriter, SourceFacts
 from headrace_proto.spool import SpoolFacts, write_facts
 from tests.agent.writers import Write, Writer
+from tests.waiting import until
 
 PROJECT = "tests/agent"
 Serve = Callable[..., AbstractAsyncContextManager[Agent]]
@@ -37,6 +39,18 @@ def log_points(writer: JournalWriter, count: int, first: int = 0) -> None:
     """Points whose values say which they are."""
     for i in range(first, first + count):
         writer.point("loss", float(i), i * 0.5, 1_700_000_000_000_000_000 + i)
+
+
+async def lane_of(agent: Agent, writer: JournalWriter) -> SourceLane:
+    """The lane of a writer's source, once the agent has found it."""
+    return await until(lambda: agent.tail.lanes.get(writer.source), "the source is found")
+
+
+async def streamed(agent: Agent, writer: JournalWriter) -> SourceLane:
+    """The same, once the stream has acknowledged all that the writer has logged."""
+    lane = await lane_of(agent, writer)
+    await until(lambda: lane.source.window.acked == writer.position, "the stream has it all")
+    return lane
 
 
 def points_of(raw: bytes | bytearray) -> list[float]:

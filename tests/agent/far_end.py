@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from types import TracebackType
 from typing import Self
 
@@ -80,6 +80,11 @@ class FarEnd:
     async def has_all(self, writer: JournalWriter, what: str = "all bytes arrived", timeout_s: float = 30.0) -> None:
         """Wait until everything that a journal holds is here."""
         await until(lambda: self.watermark(writer.source) == writer.position, what, timeout_s)
+
+    async def has_all_of(self, writers: Iterable[JournalWriter], what: str = "all bytes arrived") -> None:
+        """Wait until everything that several journals hold is here."""
+        for writer in writers:
+            await self.has_all(writer, what)
 
     async def _consume(self, stream: str, take: Callable[[Frame], Awaitable[None]]) -> None:
         js = self.client.jetstream()

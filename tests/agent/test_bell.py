@@ -109,12 +109,12 @@ async def test_what_a_trainer_does_is_noticed_with_the_bell_and_without(
         await until(lambda: agent.tail._bell.deaf == deaf, "it listens, or cannot")
         writer = new_writer(home)
         log_points(writer, 10)
-        await until(lambda: far.watermark(writer.source) == writer.position, "a new journal is found, and shipped")
+        await far.has_all(writer, "a new journal is found, and shipped")
         open(home.flush_request(writer.experiment), "w").close()
         await until(lambda: writer.source in far.flushed, "the question is passed on")
         writer.close(Outcome.SUCCEEDED)
         open(home.flush_request(writer.experiment), "w").close()
-        await until(lambda: far.watermark(writer.source) == writer.position, "the end is shipped as well")
+        await far.has_all(writer, "the end is shipped as well")
 
 
 async def test_a_journal_that_appears_while_another_settles_is_shipped_as_soon(
@@ -174,7 +174,7 @@ async def test_steady_sources_are_left_alone_between_two_steady_looks(
         logging.cancel()
         resting.close(Outcome.SUCCEEDED)
         writer.close(Outcome.SUCCEEDED)
-        await until(lambda: far.watermark(writer.source) == writer.position, "all arrived")
+        await far.has_all(writer, "all arrived")
 
 
 def _polls(source: Source) -> list[int]:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-from functools import partial
 
 from headrace.service.broker import ensure_streams
 from headrace.service.nats_server import NatsServer
 from headrace_proto.events import Outcome
 from headrace_proto.home import Home
-from headrace_proto.journal import JournalWriter
 from tests.agent.conftest import Serve, log_points, new_writer, points_of, spool
 from tests.agent.far_end import FarEnd
 from tests.faults.broker import wipe
@@ -38,12 +36,8 @@ async def test_what_a_broker_lost_is_missed_although_nothing_follows_it(
         far.consuming = True
         await until(lambda: far.client.stats["reconnects"], "the far end is back")
         await ensure_streams(far.client.jetstream())
+        await far.has_all_of((still, ended))
         for writer in (still, ended):
-            await until(partial(_has_all, far, writer), "all bytes arrived")
             assert points_of(far.bytes[writer.source]) == list(range(MANY))
         await until(lambda: (still.source, file) in far.done_files, "the file arrived")
         still.close(Outcome.SUCCEEDED)
-
-
-def _has_all(far: FarEnd, writer: JournalWriter) -> bool:
-    return far.watermark(writer.source) == writer.position

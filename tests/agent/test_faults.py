@@ -23,7 +23,7 @@ from headrace_agent.uplink import NoStream, Receipt, Unknown
 from headrace_proto import subjects
 from headrace_proto.events import ChannelType, Kind, Outcome
 from headrace_proto.home import Home
-from tests.agent.conftest import Serve, log_points, new_writer, points_of
+from tests.agent.conftest import Serve, log_points, new_writer, points_of, streamed
 from tests.agent.far_end import FarEnd
 from tests.agent.process import AgentProcess
 from tests.faults.proxy import Proxy
@@ -95,13 +95,13 @@ async def test_a_half_open_link_is_given_up(
             writers = [new_writer(home) for _ in range(4)]
             for writer in writers:
                 log_points(writer, 10)
-            await until(lambda: all(far.watermark(w.source) == w.position for w in writers), "the link works")
+            await far.has_all_of(writers, "the link works")
             proxy.freeze()
             for writer in writers:
                 for _ in range(60):  # nothing that could be compressed
                     writer.channel_event(Kind.TEXT, "noise", ChannelType.TEXT, None, 0, os.urandom(60_000))
             await until(lambda: proxy.connections >= 2, "a new connection is made")
-            await until(lambda: all(far.watermark(w.source) == w.position for w in writers), "all bytes arrived")
+            await far.has_all_of(writers)
         for writer in writers:
             writer.close(Outcome.SUCCEEDED)
 
@@ -185,8 +185,7 @@ async def test_a_stream_that_was_made_again_is_filled_again(home: Home, nats_ser
         far.consuming = False
         writer = new_writer(home)
         log_points(writer, MANY)
-        lane = await until(lambda: agent.tail.lanes.get(writer.source), "the source is found")
-        await until(lambda: lane.source.window.acked == writer.position, "the stream has it all")
+        await streamed(agent, writer)
         js = far.client.jetstream()
         await js.delete_stream(subjects.EVENTS_STREAM)
         await ensure_streams(js)
@@ -331,8 +330,7 @@ async def test_a_silent_store_is_asked_for_its_word_before_anything_is_sent_agai
     async with FarEnd(nats_server.url, answering=False), serve() as agent:
         writer = new_writer(home)
         log_points(writer, 100)
-        lane = await until(lambda: agent.tail.lanes.get(writer.source), "the source is found")
-        await until(lambda: lane.source.window.acked == writer.position, "the stream has it all")
+        await streamed(agent, writer)
         loop_s = asyncio.get_running_loop().time()
         agent.feedback.unheard(loop_s)
         assert agent.feedback.unheard(loop_s + 30) == [subjects.mark("local", writer.source)]
@@ -346,8 +344,7 @@ async def test_silence_is_ended_by_a_question(home: Home, nats_server: NatsServe
     async with FarEnd(nats_server.url, answering=False) as far, serve() as agent:
         writer = new_writer(home)
         log_points(writer, 100)
-        lane = await until(lambda: agent.tail.lanes.get(writer.source), "the source is found")
-        await until(lambda: lane.source.window.acked == writer.position, "the stream has it all")
+        lane = await streamed(agent, writer)
         far.answering = True
         loop_s = asyncio.get_running_loop().time()
         agent.feedback.look_for_silence(loop_s)
@@ -366,8 +363,7 @@ async def test_silence_over_something_that_is_missing_has_it_sent_again(
         far.consuming = False
         writer = new_writer(home)
         log_points(writer, MANY)
-        lane = await until(lambda: agent.tail.lanes.get(writer.source), "the source is found")
-        await until(lambda: lane.source.window.acked == writer.position, "the stream has it all")
+        await streamed(agent, writer)
         await far.client.jetstream().purge_stream(subjects.EVENTS_STREAM)
         far.consuming = far.answering = True
         loop_s = asyncio.get_running_loop().time()

@@ -69,7 +69,7 @@ async def test_what_is_new_overtakes_a_backlog_that_waits_for_the_store(
     async with FarEnd(nats_server.url) as far, serve() as agent:
         fresh = new_writer(home)
         log_points(fresh, 10)
-        await until(lambda: far.watermark(fresh.source) == fresh.position, "the store speaks")
+        await far.has_all(fresh, "the store speaks")
         far.consuming = False
         old = new_writer(home)
         log_points(old, MANY)
@@ -80,7 +80,7 @@ async def test_what_is_new_overtakes_a_backlog_that_waits_for_the_store(
         await until(lambda: fresh_window.acked == fresh.position, "what is new is in the stream")
         assert window.cut < old.position
         far.consuming = True
-        await until(lambda: far.watermark(old.source) == old.position, "all of it arrived")
+        await far.has_all(old, "all of it arrived")
         assert points_of(far.bytes[old.source]) == list(range(MANY))
         for writer in (fresh, old):
             writer.close(Outcome.SUCCEEDED)

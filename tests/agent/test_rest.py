@@ -40,11 +40,11 @@ async def test_sources_that_rest_are_watched_and_what_they_log_arrives(
             log_points(writer, 10)
         await rested(agent, MANY)
         log_points(writers[7], 10, 10)
-        await until(lambda: far.watermark(writers[7].source) == writers[7].position, "what it logged arrived")
+        await far.has_all(writers[7], "what it logged arrived")
         assert len(agent.tail._awake) <= 1
         for writer in writers[8:]:
             log_points(writer, 5, 10)
-        await until(lambda: all(far.watermark(w.source) == w.position for w in writers), "all arrived")
+        await far.has_all_of(writers, "all arrived")
         assert points_of(far.bytes[writers[9].source]) == list(range(15))
         for writer in writers:
             writer.close(Outcome.SUCCEEDED)
@@ -102,7 +102,7 @@ async def test_a_stop_ships_what_a_resting_source_has_just_logged(
             log_points(writer, 10)
             await rested(agent, 1)
             log_points(writer, 10, 10)
-        await until(lambda: far.watermark(writer.source) == writer.position, "what was logged last arrived")
+        await far.has_all(writer, "what was logged last arrived")
         writer.close(Outcome.SUCCEEDED)
 
 

@@ -38,10 +38,7 @@ async def test_new_data_overtakes_the_backlog_of_three_hundred_sources(
         log_points(fresh, 10)
         await until(lambda: fresh.source in agent.tail.lanes, "the new one is found")
         async with FarEnd(nats_server.url) as far:  # only now are there streams, so all of it waits when it begins
-            await until(
-                lambda: all(far.watermark(writer.source) == writer.position for writer in (*old, fresh)),
-                "everything arrived",
-            )
+            await far.has_all_of((*old, fresh))
             order = [frame.source for frame in far.frames]
     backlog = {writer.source for writer in old[:40]}
     overtaken = [source for source in order[order.index(fresh.source) :] if source in backlog]
@@ -62,7 +59,7 @@ async def test_more_sources_than_descriptors_are_served(home: Home, nats_server:
         )
         for writer in writers:
             log_points(writer, 10)
-        await until(lambda: all(far.watermark(w.source) == w.position for w in writers), "all arrived")
+        await far.has_all_of(writers, "all arrived")
         for writer in writers:
             writer.close(Outcome.SUCCEEDED)
         await until(lambda: not os.listdir(home.journals), "all are finished")
