@@ -176,18 +176,19 @@ def _read_numbers(folder: Path, facts: dict[str, Any], seen: _Seen, findings: Fi
 
 
 def expected_column(sequences: Ints, column: Ints) -> Ints:
-    """The column of what each sequence logs; a row's values may be in any column of the row."""
-    found = np.where(sequences % 4 == 1, payload.AUTO_COLUMN, sequences & 1)
+    """The column of what each sequence logs, -1 of what is no number; a row's values may be in any column of the row."""
     in_row = np.clip(column, payload.ROW_COLUMN, len(payload.NUMERIC) - 1)
-    found = np.where(sequences % 50 == 3, in_row, found)
-    found = np.where(sequences % 500 == 77, -1, found)
-    found = np.where(gaps(sequences), -1, found)
-    return np.where(sequences % 40_000 == 20_011, -1, found)
+    columns: dict[Call, Ints | int] = {Call.AUTO: payload.AUTO_COLUMN, Call.ROW: in_row}
+    found = sequences & 1
+    for kind, (period, remainder) in reversed(payload.EVERY.items()):  # the first that fits counts: it is written last
+        found = np.where(sequences % period == remainder, columns.get(kind, -1), found)
+    return found
 
 
 def gaps(sequences: Ints) -> NDArray[np.bool_]:
     """Which calls are dropped and counted."""
-    return np.asarray(sequences % 10_000 == 4_002)
+    period, remainder = payload.EVERY[Call.NOWHERE]
+    return np.asarray(sequences % period == remainder)
 
 
 def _judge_automatic(what: str, source: Ints, sequence: Ints, step: NDArray[np.float64], findings: Findings) -> None:

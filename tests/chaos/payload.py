@@ -44,17 +44,22 @@ class Call(IntEnum):
     NOWHERE = 5  # a step that is not finite: dropped, counted, and the count is stored
 
 
+EVERY: Final = {
+    Call.ARTIFACT: (40_000, 20_011),
+    Call.NOWHERE: (10_000, 4_002),
+    Call.TEXT: (500, 77),
+    Call.ROW: (50, 3),
+    Call.AUTO: (4, 1),
+}
+"""A call is of the first kind whose (period, remainder) its sequence number has, else a point: of an even channel or of an odd."""
+
+
 def call_of(sequence: int) -> Call:
     """The kind of the call `sequence`. `oracle.expected_column` is the same for arrays."""
-    if sequence % 40_000 == 20_011:
-        return Call.ARTIFACT
-    if sequence % 10_000 == 4_002:
-        return Call.NOWHERE
-    if sequence % 500 == 77:
-        return Call.TEXT
-    if sequence % 50 == 3:
-        return Call.ROW
-    return Call.AUTO if sequence % 4 == 1 else Call.POINT
+    for kind, (period, remainder) in EVERY.items():
+        if sequence % period == remainder:
+            return kind
+    return Call.POINT
 
 
 def number(column: int, source: int, sequence: int) -> float:

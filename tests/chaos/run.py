@@ -70,7 +70,7 @@ class Report(NamedTuple):
     @property
     def kills(self) -> int:
         """Processes killed."""
-        return sum(number for fault, number in self.faults.items() if fault.partition(": ")[2] in KILLS)
+        return kills_of(self.faults)
 
 
 class Chaos:
@@ -289,8 +289,10 @@ class Chaos:
 
     def _line(self) -> str:
         returned = sum(producer.returned for producer in self._producers)
-        kills = sum(number for fault, number in self._faults.items() if fault.partition(": ")[2] in KILLS)
-        return f"{returned:,} events, {sum(self._faults.values())} faults, {kills} kills, longest stall {self._stall_s:.1f} s"
+        faults = sum(self._faults.values())
+        return (
+            f"{returned:,} events, {faults} faults, {kills_of(self._faults)} kills, longest stall {self._stall_s:.1f} s"
+        )
 
     def _sum_figures(self) -> dict[str, int]:
         agent = self._counters[AGENT]
@@ -348,6 +350,11 @@ class Chaos:
         set_aside = sorted(path.name.partition("-")[0] for path in damaged.iterdir()) if damaged.exists() else []
         wanted = sorted((one.names or {})["source"] for one in self._producers if one.damage is not None)
         findings.expect(set_aside == wanted, f"bytes of {set_aside} were set aside as damaged, not of {wanted}")
+
+
+def kills_of(faults: Counter[str]) -> int:
+    """How many faults were kills; each is called `who: what`."""
+    return sum(number for fault, number in faults.items() if fault.partition(": ")[2] in KILLS)
 
 
 def _newest_commit(store: Path, experiment: str) -> str:
