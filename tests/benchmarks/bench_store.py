@@ -16,6 +16,7 @@ from headrace_proto.events import ChannelType, Kind, Role
 from headrace_proto.ids import random_id
 from headrace_proto.store.backend import open_store
 from headrace_proto.store.chain import Batch, Chain
+from headrace_proto.store.columns import encoded_points
 from tests.benchmarks.rows import Row, median_ms
 
 if TYPE_CHECKING:
@@ -30,14 +31,6 @@ STEPS = 1_000_000
 COMMIT_STEPS = 50_000
 PERIOD_NS, JITTER_NS = 50_000_000, 2_000_000  # 20 Hz
 POINTS = STEPS * len(CHANNELS)
-
-_POINT = np.dtype(
-    [
-        *(("head", "u1"), ("kind", "u1"), ("t0", "u1"), ("channel", ">u4"), ("t1", "u1"), ("step", ">f8")),
-        *(("t2", "u1"), ("time", ">u8"), ("t3", "u1"), ("value", ">f8")),
-    ]
-)
-"""A POINT of `headrace_proto.events`."""
 
 
 def run() -> list[Row]:
@@ -101,13 +94,8 @@ def _written(store: Store) -> Chain:
 def _raw_points(first_step: int, start_ns: int, noise: np.random.Generator) -> bytes:
     """COMMIT_STEPS steps of all channels, as a loop logs them."""
     count = COMMIT_STEPS * len(CHANNELS)
-    points = np.empty(count, _POINT)
-    points["head"], points["kind"] = 0x95, int(Kind.POINT)
-    points["t0"], points["t1"], points["t2"], points["t3"] = (
-        tag[0] for tag in (events.TAG_U32, events.TAG_F64, events.TAG_U64, events.TAG_F64)
-    )
-    steps = first_step + np.arange(count) // len(CHANNELS)
-    points["channel"], points["step"] = np.arange(count) % len(CHANNELS), steps
-    points["time"] = start_ns + steps * PERIOD_NS + noise.integers(0, JITTER_NS, count)
-    points["value"] = noise.normal(size=count) / (1 + steps * 1e-6)
-    return points.tobytes()
+    numbers = np.arange(count)
+    steps = first_step + numbers // len(CHANNELS)
+    times_ns = start_ns + steps * PERIOD_NS + noise.integers(0, JITTER_NS, count)
+    values = noise.normal(size=count) / (1 + steps * 1e-6)
+    return encoded_points(numbers % len(CHANNELS), steps.astype(np.float64), times_ns, values)
