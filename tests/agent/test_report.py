@@ -18,9 +18,8 @@ from headrace_proto.journal import JournalReader
 from headrace_proto.limits import MIB
 from headrace_proto.messages import Mark
 from headrace_proto.status import read_status
+from tests.agent.conftest import new_writer
 from tests.waiting import until
-
-from .conftest import new_writer
 
 
 @pytest.fixture

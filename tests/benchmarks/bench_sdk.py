@@ -25,6 +25,7 @@ import msgpack
 import headrace as hr
 from headrace_proto import filesystem
 from tests.benchmarks.rows import Row
+from tests.quiet import QUIET
 
 CALLS: Final = 300_000
 ROWS: Final = 50_000
@@ -32,12 +33,6 @@ ROUNDS: Final = 3
 COLD_CALLS: Final = 300
 COLD_BYTES: Final = 64 * 1024 * 1024
 PROCESSES: Final = 9
-QUIET: Final[dict[str, Any]] = {
-    "upload_source_files": [],
-    "git_info": False,
-    "upload_stdout": False,
-    "upload_stderr": False,
-}
 NAMES: Final = [f"metric{number}" for number in range(8)]
 ROW_NAMES: Final = [f"layer{number}/norm" for number in range(50)]
 """As a loop has them that makes its dict of the same strings each time."""

@@ -24,7 +24,7 @@ from headrace_proto.store.backend import open_store
 from headrace_proto.store.chain import Chain
 from headrace_proto.store.documents import ExperimentDocument
 from tests.collector.frames import PROJECT, SITE, Source, encoded, subject_of
-from tests.waiting import until_awaited
+from tests.waiting import until, until_awaited
 
 PARTITIONS = 4
 TIMEOUT_S = 20.0
@@ -145,6 +145,11 @@ def held(collector: Collector) -> list[int]:
     """The partitions that a collector works."""
     partitions: list[int] = dict(collector.health().facts).get("partitions", [])
     return partitions
+
+
+async def all_held(collector: Collector, what: str = "the collector serves") -> None:
+    """Waits until a collector works every partition."""
+    await until(lambda: len(held(collector)) == PARTITIONS, what, TIMEOUT_S)
 
 
 def points(store: str, experiment: str, project: str = PROJECT) -> list[tuple[str, float, float]]:

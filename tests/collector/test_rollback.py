@@ -8,7 +8,7 @@ from headrace.service.nats_server import NatsServer
 from headrace_collector.collector import Collector
 from headrace_proto import subjects
 from tests.collector.frames import logged
-from tests.collector.harness import PARTITIONS, TIMEOUT_S, Broker, collecting, held, points
+from tests.collector.harness import TIMEOUT_S, Broker, all_held, collecting, points
 from tests.faults.broker import newest_block, roll_back, wipe
 from tests.waiting import until
 
@@ -16,10 +16,6 @@ from tests.waiting import until
 def counted(collector: Collector, name: str) -> float:
     """A counter of the collector's."""
     return collector._metrics.registry.get_sample_value(f"headrace_collector_{name}_total") or 0.0
-
-
-async def serves(collector: Collector) -> None:
-    await until(lambda: len(held(collector)) == PARTITIONS, "the collector serves", TIMEOUT_S)
 
 
 # -- Fault 12: noticed by evidence, sent again from the journals; zombies leave the stream ---------------------------
@@ -67,7 +63,7 @@ async def test_nothing_new_is_removed_by_what_was_delivered_before_a_rollback(
         roll_back(server, subjects.EVENTS_STREAM, before / after)
         server.start()
         await until(lambda: one._site and one._site.client.is_connected, "the collector is back")
-        await serves(one)
+        await all_held(one)
         async with Broker.connected(server.url) as broker:
             await broker.send(other.cut(4)[2:])  # above a gap, under the sequences of those that are gone
             await broker.send(mine.cut(4)[1:])
@@ -97,7 +93,7 @@ async def test_broker_without_its_disk_gets_its_streams_again(
         await until(lambda: one._site and one._site.client.is_connected, "the collector is back")
         async with Broker.connected(server.url, make=False) as broker:
             await broker.streams()
-            await serves(one)
+            await all_held(one)
             await broker.send(frames[3:])
             await broker.stored(source)
             await broker.emptied()
@@ -109,7 +105,7 @@ async def test_streams_deleted_under_a_collector_are_made_again(nats_server: Nat
     source = logged(600)
     frames = source.cut(4)
     async with Broker.connected(nats_server.url) as broker, collecting(nats_server.url, store) as one:
-        await serves(one)
+        await all_held(one)
         for config in (subjects.EVENTS_STREAM, subjects.FILES_STREAM, subjects.MARKS_STREAM, subjects.LEASES_STREAM):
             await broker.js.delete_stream(config)
         await broker.streams()

@@ -14,7 +14,7 @@ from headrace_collector.collector import Collector
 from headrace_collector.leases import Owner
 from headrace_proto import subjects
 from tests.collector.frames import PROJECT, logged
-from tests.collector.harness import PARTITIONS, Broker, child, collecting, document, held, points
+from tests.collector.harness import PARTITIONS, Broker, all_held, child, collecting, document, held, points
 from tests.waiting import until
 
 
@@ -22,10 +22,6 @@ def collecting_elsewhere(url: str, store: str) -> AbstractAsyncContextManager[Pr
     """A collector in a process of its own."""
     options = ["--nats", url, "--store", store, "--partitions", str(PARTITIONS), "--commit-interval", "0.1"]
     return child("headrace_collector", *options)
-
-
-async def all_held(collector: Collector, what: str) -> None:
-    await until(lambda: len(held(collector)) == PARTITIONS, what)
 
 
 def doubted(collector: Collector) -> list[int]:

@@ -15,8 +15,7 @@ from headrace_proto.store.backend import open_store
 from headrace_proto.store.chain import Chain
 from tests.collector.dying import hasten
 from tests.collector.frames import Source
-from tests.collector.harness import PARTITIONS, Broker, child, collecting, document, held, points
-from tests.collector.test_sharing import all_held
+from tests.collector.harness import PARTITIONS, Broker, all_held, child, collecting, document, held, points
 from tests.processes import process_state
 from tests.proto.store_core.sweeps import missing
 from tests.waiting import until

@@ -12,8 +12,8 @@ import secrets
 import sys
 from pathlib import Path
 
-from .fuzzer import fuzz
-from .targets import TARGETS
+from tests.fuzz.fuzzer import fuzz
+from tests.fuzz.targets import TARGETS
 
 
 def main() -> int:

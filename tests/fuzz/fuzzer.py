@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from headrace_proto.limits import MIB
-
-from .mutate import mutated
-from .targets import TARGETS, Target
+from tests.fuzz.mutate import mutated
+from tests.fuzz.targets import TARGETS, Target
 
 CORPUS: Final = Path(__file__).parent / "corpus"
 INPUT_S_MAX: Final = 20.0

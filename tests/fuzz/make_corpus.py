@@ -23,9 +23,8 @@ from headrace_proto.limits import HEADER_BYTES
 from headrace_proto.messages import FileMark, Mark, Rewind, encode
 from headrace_proto.store.backend import open_store
 from headrace_proto.store.chain import Batch, Chain
-
-from .bombs import EXPERIMENT, SOURCE, framed
-from .fuzzer import CORPUS
+from tests.fuzz.bombs import EXPERIMENT, SOURCE, framed
+from tests.fuzz.fuzzer import CORPUS
 
 
 def _events(home: Home) -> tuple[bytes, bytes]:

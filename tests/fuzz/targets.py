@@ -26,7 +26,7 @@ from headrace_proto.store.chain import Batch, Chain
 from headrace_proto.store.commits import PART_KINDS, Commit, Side
 from headrace_proto.store.documents import PublicDocument
 from headrace_proto.store.records import parse
-from tests.proto.journal.test_machine import Reading
+from tests.proto.journal.reading import Reading
 
 Judge = Callable[[bytes], Any]
 

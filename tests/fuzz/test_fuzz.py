@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from .bombs import BOMBS
-from .fuzzer import corpus, fuzz, judge
-from .targets import TARGETS
+from tests.fuzz.bombs import BOMBS
+from tests.fuzz.fuzzer import corpus, fuzz, judge
+from tests.fuzz.targets import TARGETS
 
 COUNTS = {"journal": 120, "commit": 60, "part": 150}
 """Inputs in `make test`: what a second or two allow."""

@@ -195,6 +195,22 @@ def parts_of(facts: dict[str, Any], kind: str = "numeric") -> list[str]:
     return [str(part) for part in facts["parts"][kind]]
 
 
+def check_stored(store: Path, trainers: list[Trainer]) -> None:
+    """Every event whose call returned is in the store, once, equal and in order; the one in flight may be there too."""
+    found = {int(document(store, experiment)["name"]): experiment for experiment in experiments(store)}
+    assert sorted(found) == sorted(trainer.seed for trainer in trainers)
+    numbers = set()
+    for trainer in trainers:
+        facts = document(store, found[trainer.seed])
+        stored = points(store, found[trainer.seed], "v")
+        assert stored == [(float(i), trainer.seed * 1e7 + i) for i in range(len(stored))]
+        assert trainer.returned <= len(stored) <= trainer.returned + 1
+        assert facts["state"] == "failed", "a trainer killed by SIGKILL did not stop by itself"
+        assert facts["notes"]["lost_bytes"] == 0
+        numbers.add(facts["id"])
+    assert numbers == {f"KIL-{n + 1}" for n in range(len(trainers))}
+
+
 def journal_ends(home: Home) -> dict[str, int]:
     """How far each journal under the home goes."""
     ends = {}

@@ -10,8 +10,7 @@ import pytest
 from headrace.service.broker import stream_configs
 from headrace_proto import subjects
 from tests.faults.cluster import Cluster, connected
-from tests.path.stack import Stack
-from tests.path.test_promises import check
+from tests.path.stack import Stack, check_stored
 
 KILLS = 4
 MEANWHILE = 5_000
@@ -40,7 +39,7 @@ def test_leaders_that_are_killed_under_load_lose_and_double_nothing(tmp_path: Pa
         for trainer in trainers:
             trainer.kill()
         stack.wait_drained()
-        check(stack.store, trainers)
+        check_stored(stack.store, trainers)
 
 
 async def _replicas(url: str) -> set[int | None]:

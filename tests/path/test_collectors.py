@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.path.stack import Stack, Trainer
-from tests.path.test_promises import check
+from tests.path.stack import Stack, Trainer, check_stored
 from tests.waiting import wait_until
 
 EXPERIMENTS = 6
@@ -40,7 +39,7 @@ def test_collectors_come_pause_and_die_and_each_event_is_stored_once(tmp_path: P
         for trainer in trainers:
             trainer.kill()
         stack.wait_drained()
-        check(stack.store, trainers)
+        check_stored(stack.store, trainers)
 
 
 def _all_stored(stack: Stack, trainers: list[Trainer]) -> None:

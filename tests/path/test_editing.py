@@ -15,6 +15,7 @@ from headrace_proto.store.backend import open_store
 from headrace_proto.store.inspection import Depth, Options, Severity, inspect
 from headrace_proto.store.verification import verify
 from tests.path.stack import Stack
+from tests.quiet import QUIET
 from tests.waiting import wait_until
 
 LARGE = bytes(range(256)) * 1024
@@ -31,9 +32,7 @@ def test_a_live_handle_reads_and_a_stored_one_edits_what_the_collector_stores(
         stack.start()
         wait_until(lambda: agent_serves(stack.home), "the agent serves the home")
         project = hr.init("vision/digits", home=stack.home.root, store=stack.store)
-        live = project.create_experiment(
-            params={"lr": 0.1}, upload_source_files=[], git_info=False, upload_stdout=False, upload_stderr=False
-        )
+        live = project.create_experiment(params={"lr": 0.1}, **QUIET)
         try:
             live.log_artifact(io.BytesIO(LARGE), "model.bin")
             assert Path(live.download_artifact("model.bin", str(tmp_path / "out"))).read_bytes() == LARGE

@@ -9,25 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from .stack import Stack, Trainer, document, experiments, points
+from tests.path.stack import Stack, check_stored, document, experiments, points
 
 SEED = 20261121
-
-
-def check(store: Path, trainers: list[Trainer]) -> None:
-    """Every event whose call returned is in the store, once, equal and in order; the one in flight may be there too."""
-    found = {int(document(store, experiment)["name"]): experiment for experiment in experiments(store)}
-    assert sorted(found) == sorted(trainer.seed for trainer in trainers)
-    numbers = set()
-    for trainer in trainers:
-        facts = document(store, found[trainer.seed])
-        stored = points(store, found[trainer.seed], "v")
-        assert stored == [(float(i), trainer.seed * 1e7 + i) for i in range(len(stored))]
-        assert trainer.returned <= len(stored) <= trainer.returned + 1
-        assert facts["state"] == "failed", "a trainer killed by SIGKILL did not stop by itself"
-        assert facts["notes"]["lost_bytes"] == 0
-        numbers.add(facts["id"])
-    assert numbers == {f"KIL-{n + 1}" for n in range(len(trainers))}
 
 
 @pytest.mark.timeout(200)
@@ -41,7 +25,7 @@ def test_a_trainer_killed_at_full_speed_loses_nothing_that_returned(tmp_path: Pa
             trainers.append(trainer)
             trainer.kill_after(dice.randrange(1, 200_000))
         stack.wait_drained()
-        check(stack.store, trainers)
+        check_stored(stack.store, trainers)
 
 
 SCRIPT = """

@@ -12,9 +12,8 @@ from headrace_proto.events import Outcome
 from headrace_proto.ids import random_id
 from headrace_proto.journal import JournalReader, JournalWriter, SourceFacts
 from headrace_proto.limits import SEGMENT_BYTES
+from tests.path.stack import Stack, document, points
 from tests.waiting import wait_until
-
-from .stack import Stack, document, points
 
 PROJECT = "chaos/killed"
 START_NS = 1_700_000_000_000_000_000

@@ -16,9 +16,8 @@ from headrace_proto.events import Outcome
 from headrace_proto.home import Home
 from headrace_proto.ids import random_id
 from headrace_proto.journal import JournalWriter, SourceFacts
+from tests.path.stack import Stack, document, points
 from tests.waiting import wait_until
-
-from .stack import Stack, document, points
 
 PROJECT = "chaos/killed"
 MANY = 150_000

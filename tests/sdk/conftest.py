@@ -14,6 +14,7 @@ import pytest
 import headrace as hr
 from headrace.experiment import alive
 from headrace_proto.home import Home
+from tests.quiet import QUIET
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -29,14 +30,7 @@ def project(home: Home) -> Iterator[hr.Project]:
 @pytest.fixture
 def create(project: hr.Project) -> Callable[..., hr.Experiment]:
     """Creates experiments that capture nothing but what a test asks for."""
-    nothing: dict[str, Any] = {
-        "upload_source_files": [],
-        "git_info": False,
-        "upload_stdout": False,
-        "upload_stderr": False,
-        "hostname": "node-7",
-    }
-    return lambda **given: project.create_experiment(**{**nothing, **given})
+    return lambda **given: project.create_experiment(**{**QUIET, "hostname": "node-7", **given})
 
 
 @pytest.fixture

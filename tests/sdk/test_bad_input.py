@@ -33,6 +33,7 @@ from headrace.errors import (
 from headrace.experiment import alive
 from headrace_proto.home import Home
 from headrace_proto.limits import IMAGE_BYTES_MAX
+from tests.quiet import QUIET
 
 
 class Case(NamedTuple):
@@ -316,14 +317,8 @@ CREATION: dict[str, tuple[dict[str, Any], type[HeadraceError], str]] = {
 def test_create_experiment_refuses(project: hr.Project, case: str) -> None:
     """Neptune's ExperimentValidationError: no argument is guessed, and nothing runs afterwards."""
     given, error, says = CREATION[case]
-    nothing: dict[str, Any] = {
-        "upload_source_files": [],
-        "git_info": False,
-        "upload_stdout": False,
-        "upload_stderr": False,
-    }
     with pytest.raises(error, match=says):
-        project.create_experiment(**{**nothing, **given})
+        project.create_experiment(**{**QUIET, **given})
     assert alive() == []
 
 

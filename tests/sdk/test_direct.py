@@ -19,6 +19,7 @@ from headrace.errors import SaveError, StaleRead, TelemetryWarning, UnknownStore
 from headrace_proto.home import Home
 from headrace_proto.store.backend import open_store
 from headrace_proto.store.chain import Chain
+from tests.quiet import QUIET
 from tests.sdk.conftest import Run
 from tests.sdk.journals import journals
 
@@ -233,13 +234,7 @@ def test_of_a_file_logged_twice_the_last_is_kept(create: Create, home: Home, sto
 
 def test_without_an_agent_and_without_direct_reads_say_what_they_lack(home: Home, store: str) -> None:
     """At once: a warning with positions, and what the store has."""
-    quiet: dict[str, Any] = {
-        "upload_source_files": [],
-        "git_info": False,
-        "upload_stdout": False,
-        "upload_stderr": False,
-    }
-    experiment = hr.init("vision/digits", home=home.root, store=store).create_experiment(key="a", **quiet)
+    experiment = hr.init("vision/digits", home=home.root, store=store).create_experiment(key="a", **QUIET)
     experiment.log_metric("loss", 1, 0.5)
     Direct(home, store, "vision/digits", experiment.internal_id).save(experiment._writer.positions(), 10)
     experiment.log_metric("loss", 2, 0.25)

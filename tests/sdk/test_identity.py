@@ -14,6 +14,7 @@ from headrace_proto.events import Kind, Role
 from headrace_proto.home import Home
 from headrace_proto.ids import derived_id, is_id
 from headrace_proto.status import Status, write_status
+from tests.quiet import QUIET
 from tests.sdk.journals import journal_of
 
 Create = Callable[..., hr.Experiment]
@@ -142,20 +143,14 @@ def test_what_the_agent_knows_exists(create: Create, home: Home) -> None:
 def test_what_a_local_store_holds_exists(home: Home, tmp_path: Any) -> None:
     """Even when the home has forgotten it."""
     store = str(tmp_path / "store")
-    quiet: dict[str, Any] = {
-        "upload_source_files": [],
-        "git_info": False,
-        "upload_stdout": False,
-        "upload_stderr": False,
-    }
-    with hr.init("vision/digits", home=home.root, store=store, direct=True).create_experiment(key="old", **quiet):
+    with hr.init("vision/digits", home=home.root, store=store, direct=True).create_experiment(key="old", **QUIET):
         pass
     for direct in (False, True):
         project = hr.init("vision/digits", home=tmp_path / "another", store=store, direct=direct)
         with pytest.raises(ExperimentExists):
-            project.create_experiment(key="old", resume="never", **quiet)
+            project.create_experiment(key="old", resume="never", **QUIET)
         with pytest.raises(ExperimentNotFound):
-            project.create_experiment(key="new", resume="must", **quiet)
+            project.create_experiment(key="new", resume="must", **QUIET)
 
 
 def test_damaged_journals_are_passed_over(create: Create, home: Home) -> None:

@@ -16,15 +16,8 @@ from headrace.experiment import alive
 from headrace.reading import StoredExperiment
 from headrace_proto.events import Kind
 from headrace_proto.home import Home
+from tests.quiet import QUIET
 from tests.sdk.journals import journal_of
-
-NOTHING: dict[str, Any] = {
-    "upload_source_files": [],
-    "git_info": False,
-    "upload_stdout": False,
-    "upload_stderr": False,
-}
-"""Captures nothing."""
 
 
 @pytest.fixture(autouse=True)
@@ -44,7 +37,7 @@ def project(home: Home, store: str) -> hr.Project:
 
 def test_every_call_goes_to_the_current_experiment(project: hr.Project) -> None:
     """All that an experiment can be told, the module can be told."""
-    experiment = hr.create_experiment("mlp", params={"lr": 0.1}, **NOTHING)
+    experiment = hr.create_experiment("mlp", params={"lr": 0.1}, **QUIET)
     assert hr.get_experiment() is experiment
     hr.log_metric("loss", 0.5)
     hr.log_metric("loss", 1, 0.25)
@@ -82,12 +75,12 @@ def test_every_call_goes_to_the_current_experiment(project: hr.Project) -> None:
 
 def test_experiments_are_a_stack(project: hr.Project) -> None:
     """An inner one is current until it ends, however it ends; then the outer one is again."""
-    outer = hr.create_experiment("outer", **NOTHING)
-    with hr.create_experiment("inner", **NOTHING) as inner:
+    outer = hr.create_experiment("outer", **QUIET)
+    with hr.create_experiment("inner", **QUIET) as inner:
         hr.log_metric("loss", 1)
         assert hr.get_experiment() is inner
     hr.log_metric("loss", 2)
-    third = hr.create_experiment("third", **NOTHING)
+    third = hr.create_experiment("third", **QUIET)
     outer.stop()
     hr.log_metric("loss", 3)
     hr.stop("it diverged")
@@ -129,7 +122,7 @@ def test_without_a_project_the_call_says_so() -> None:
 def test_the_environment_names_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where none was opened, and for an `init` without a name."""
     monkeypatch.setenv("HEADRACE_PROJECT", "vision/letters")
-    assert hr.create_experiment(**NOTHING).project == "vision/letters"
+    assert hr.create_experiment(**QUIET).project == "vision/letters"
     assert hr.init().full_id == "vision/letters"
     monkeypatch.setenv("HEADRACE_PROJECT", "letters")
     with pytest.raises(InvalidName, match="workspace/name"):
@@ -141,14 +134,14 @@ def test_the_project_is_changed_and_the_rest_stays(project: hr.Project) -> None:
     other = hr.set_project("vision/letters")
     assert (other.home.root, other.store, other.direct) == (project.home.root, project.store, True)
     assert hr.get_project("vision/faces").full_id == "vision/faces"
-    assert hr.create_experiment(**NOTHING).project == "vision/letters"
+    assert hr.create_experiment(**QUIET).project == "vision/letters"
 
 
 def test_a_session_lists_projects(project: hr.Project) -> None:
     """Those that the store has, by full id; of one workspace, or of all."""
     assert hr.get_projects() == {}
     for name in ("vision/digits", "vision/faces", "sound/birds"):
-        with hr.get_project(name).create_experiment(**NOTHING):
+        with hr.get_project(name).create_experiment(**QUIET):
             pass
     session = hr.Session(project.home.root, project.store)
     assert list(session.get_projects()) == list(hr.get_projects()) == ["sound/birds", "vision/digits", "vision/faces"]

@@ -20,6 +20,7 @@ from headrace.reading import StoredExperiment, StoredProject
 from headrace_proto.events import Role
 from headrace_proto.home import Home
 from headrace_proto.store.backend import open_store
+from tests.quiet import QUIET
 from tests.sdk import neptune_examples as page
 from tests.sdk.reading.stored import SECOND_NS, START_NS, Source, Stored
 
@@ -55,7 +56,7 @@ def project(home: Home, store: str) -> hr.Project:
 @pytest.fixture
 def experiment(project: hr.Project) -> hr.Experiment:
     """A live experiment."""
-    return hr.create_experiment(upload_source_files=[], git_info=False, upload_stdout=False, upload_stderr=False)
+    return hr.create_experiment(**QUIET)
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import headrace as hr
 from headrace.errors import ArtifactNotFound, InvalidValue, NotebookNotFound
 from headrace_proto.home import Home
 from headrace_proto.store.claims import projects
+from tests.processes import in_threads
 
 
 @pytest.fixture
@@ -127,9 +127,5 @@ def test_checkpoints_at_once_are_all_kept(project: hr.Project, tmp_path: Path) -
     notebook = project.create_notebook()
     path = tmp_path / "explore.ipynb"
     path.write_text("x")
-    threads = [threading.Thread(target=notebook.add_checkpoint, args=(os.fspath(path),)) for _ in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(6, lambda _: notebook.add_checkpoint(os.fspath(path)))
     assert len(notebook.checkpoint_urls()) == 6

@@ -20,6 +20,7 @@ from headrace.capture import streams
 from headrace.capture.lines import LineCutter, pieces
 from headrace.capture.streams import CapturedStream, capture
 from headrace_proto.limits import INLINE_BYTES_MAX
+from tests.processes import in_threads
 from tests.sdk.journals import journal_of
 
 Create = Callable[..., hr.Experiment]
@@ -196,11 +197,7 @@ def test_threads_do_not_mix_their_lines(terminal: Callable[[], Terminal]) -> Non
             for part in (f"{number}", ":", f"{index}", "\n"):
                 sys.stdout.write(part)
 
-    threads = [threading.Thread(target=talk, args=(number,)) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(4, talk)
     release()
     assert sorted(lines) == sorted(f"{number}:{index}" for number in range(4) for index in range(100))
 

@@ -21,24 +21,13 @@ from headrace.errors import ExperimentNotFound
 from headrace_proto.events import Kind, Role
 from headrace_proto.home import Home
 from headrace_proto.status import Status, write_status
+from tests.processes import in_forked_child, in_threads
 from tests.sdk.conftest import Run
 from tests.sdk.journals import journal_of, journals, of_role
 from tests.waiting import wait_until
 
 Create = Callable[..., hr.Experiment]
 LARGE = "x" * 100_000
-
-
-def run_forked(work: Callable[[], None]) -> int:
-    """The exit code of a forked child that does `work` and leaves without Python's ceremonies."""
-    child = os.fork()
-    if child == 0:
-        try:
-            work()
-            os._exit(0)
-        except BaseException:
-            os._exit(1)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 # -- Forks ---------------------------------------------------------------------------------------------------------------
@@ -48,7 +37,7 @@ def test_a_forked_child_is_a_source_of_its_own(create: Create, home: Home) -> No
     """The parent's journal has the parent's events and no others; the child's names its parent."""
     experiment = create()
     experiment.log_metric("loss", 1, 0.5)
-    assert run_forked(lambda: experiment.log_metric("loss", 2, 0.25)) == 0
+    assert in_forked_child(lambda: experiment.log_metric("loss", 2, 0.25)) == 0
     experiment.log_metric("loss", 3, 0.125)
     experiment.stop()
     [owner], [worker] = of_role(home, Role.OWNER), of_role(home, Role.WORKER)
@@ -62,7 +51,7 @@ def test_a_forked_child_is_a_source_of_its_own(create: Create, home: Home) -> No
 def test_a_forked_childs_large_payloads_lie_with_their_events(create: Create, home: Home) -> None:
     """Even when such a payload is the first thing that the child logs."""
     experiment = create()
-    assert run_forked(lambda: experiment.log_text("notes", LARGE)) == 0
+    assert in_forked_child(lambda: experiment.log_text("notes", LARGE)) == 0
     [worker] = of_role(home, Role.WORKER)
     [(_, payload)] = worker.series("notes")
     assert os.path.exists(os.path.join(home.spool(worker.header.source), payload["file"]))
@@ -73,8 +62,8 @@ def test_a_child_that_logs_nothing_leaves_nothing(create: Create, home: Home) ->
     """Neither its exit nor its `stop()` touches the parent's experiment, or makes a journal; nor does it speak of the code."""
     experiment = create(git_info=None)
     wait_until(lambda: experiment._inquiry is None or experiment._inquiry.answer(), "git has answered")
-    assert run_forked(lambda: None) == 0
-    assert run_forked(experiment.stop) == 0
+    assert in_forked_child(lambda: None) == 0
+    assert in_forked_child(experiment.stop) == 0
     experiment.log_metric("loss", 0.5)
     assert len(journals(home)) == 1
     assert journal_of(experiment).outcome is None
@@ -89,7 +78,7 @@ def test_a_stopped_handle_in_a_child_takes_no_more(create: Create, home: Home) -
         with pytest.raises(hr.errors.ExperimentStopped):
             experiment.log_metric("loss", 0.5)
 
-    assert run_forked(work) == 0
+    assert in_forked_child(work) == 0
     assert len(journals(home)) == 1
 
 
@@ -331,11 +320,7 @@ def test_threads_log_side_by_side(create: Create) -> None:
                 experiment.append_tag(f"t{number}-{step}")
                 experiment.log_text(f"n{number}", LARGE)
 
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(4, work)
     journal = journal_of(experiment)
     for number in range(4):
         assert journal.series(f"t{number}") == [(float(step), float(step)) for step in range(2000)]

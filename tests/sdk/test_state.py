@@ -5,22 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import headrace as hr
 from headrace.experiment import alive
 from headrace_proto.home import Home
+from tests.quiet import QUIET
 from tests.sdk.conftest import Run
-
-QUIET: dict[str, Any] = {
-    "upload_source_files": [],
-    "git_info": False,
-    "upload_stdout": False,
-    "upload_stderr": False,
-    "send_hardware_metrics": False,
-}
 
 
 @pytest.fixture

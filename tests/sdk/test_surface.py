@@ -19,6 +19,7 @@ from headrace.errors import ExperimentNotFound, InvalidValue, NotAFolder, StaleR
 from headrace_proto.events import Kind
 from headrace_proto.home import Home
 from headrace_proto.limits import IMAGE_BYTES_MAX
+from tests.quiet import QUIET
 from tests.sdk.journals import journal_of
 
 Create = Callable[..., hr.Experiment]
@@ -86,10 +87,7 @@ def direct(home: Home, store: str) -> hr.Experiment:
         tags=["a"],
         author="ada",
         hostname="node-7",
-        upload_source_files=[],
-        git_info=False,
-        upload_stdout=False,
-        upload_stderr=False,
+        **QUIET,
     )
 
 

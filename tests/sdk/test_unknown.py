@@ -11,6 +11,7 @@ import headrace as hr
 from headrace.errors import ArtifactNotFound, ChannelNotFound, InvalidName, InvalidValue, StaleRead
 from headrace_proto.events import Kind
 from headrace_proto.home import Home
+from tests.quiet import QUIET
 from tests.sdk.journals import journal_of
 
 Create = Callable[..., hr.Experiment]
@@ -21,7 +22,7 @@ Direct = Callable[..., hr.Experiment]
 def direct(home: Home, store: str) -> hr.Experiment:
     """A live experiment whose store answers at once."""
     project = hr.init("vision/digits", home=home.root, store=store, direct=True)
-    return project.create_experiment(upload_source_files=[], git_info=False, upload_stdout=False, upload_stderr=False)
+    return project.create_experiment(**QUIET)
 
 
 def test_an_unknown_channel_is_not_reset(direct: hr.Experiment) -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from headrace_proto import filesystem
-
-from .reading import lies_on
+from tests.proto.journal.reading import lies_on
 
 
 @pytest.fixture(params=["ext4", "nfs4"], ids=["mapped", "written"])

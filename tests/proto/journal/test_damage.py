@@ -16,8 +16,7 @@ from headrace_proto.home import Home
 from headrace_proto.journal import JournalReader, JournalWriter, machine
 from headrace_proto.journal.layout import CHECKS_AT, COMMITTED_AT, segment_name
 from headrace_proto.limits import CHECK_BYTES, EVENT_BYTES_MAX, HEADER_BYTES, SEGMENT_BYTES_FIRST
-
-from .reading import Clock, decode, read_all, settle
+from tests.proto.journal.reading import Clock, decode, read_all, settle
 
 EXPERIMENT = ids.derived_id("a/b", "damage tests")
 pytestmark = pytest.mark.usefixtures("kind")

@@ -15,8 +15,7 @@ from headrace_proto.events import Kind
 from headrace_proto.home import Home
 from headrace_proto.journal import JournalReader, lock, machine
 from headrace_proto.journal.layout import LOCK_NAME
-
-from .reading import Clock, events_of, points_of, script_on, settle, sources
+from tests.proto.journal.reading import Clock, events_of, points_of, script_on, settle, sources
 
 EXPERIMENT = ids.derived_id("a/b", "descriptor tests")
 COUNT = 100_000

@@ -18,9 +18,8 @@ from headrace_proto.home import Home
 from headrace_proto.journal import JournalReader, JournalWriter
 from headrace_proto.journal.gate import Gate
 from headrace_proto.journal.turn import Turn, Waiter
+from tests.proto.journal.reading import Clock, points_of, settle
 from tests.waiting import wait_until
-
-from .reading import Clock, points_of, settle
 
 EXPERIMENT = ids.derived_id("a/b", "interrupt tests")
 pytestmark = pytest.mark.usefixtures("kind")

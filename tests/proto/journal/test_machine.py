@@ -27,73 +27,15 @@ from headrace_proto import ids
 from headrace_proto.errors import Corrupt, FormatUnknown, InvalidValue
 from headrace_proto.events import CHECK_WIDTH, ChannelType, Kind, Outcome, pack
 from headrace_proto.home import Home
-from headrace_proto.journal import Damage, JournalReader, JournalWriter, machine, tape
+from headrace_proto.journal import JournalReader, JournalWriter, machine, tape
 from headrace_proto.journal.layout import CHECKS_AT, FACTS_AT, segment_name, segment_numbers
 from headrace_proto.limits import CHECK_BYTES, EVENT_BYTES_MAX, HEADER_BYTES, KIB, ROW_VALUES_MAX
 from tests.examples import examples
-
-from .reading import Clock, decode
+from tests.proto.journal.reading import Clock, Lost, Reading
 
 EXPERIMENT = ids.derived_id("a/b", "model tests")
 SMALL_FIRST, SMALL = 144 * KIB, 176 * KIB
 """Segments that hold one of the largest events, so that a few calls fill one."""
-READS_MAX = 4_000
-"""No journal of these tests needs as many reads: more is a reader that does not move."""
-
-Lost = list[tuple[int, int]]
-
-
-class Reading:
-    """What one reader made of a journal: bytes at positions, and ranges that it gave up."""
-
-    def __init__(self, folder: str, bytes_max: int, *, dead: bool = True) -> None:
-        self.parts: list[tuple[int, bytes]] = []
-        self.lost: Lost = []
-        reader, clock = JournalReader(folder), Clock()
-        if dead:  # our own process is no proof of a writer's life here
-            reader.header = reader.header._replace(pid=0)  # type: ignore[misc]
-        try:
-            reader.poll(clock.later())
-            self.end = reader.poll(clock.later())
-            self.oldest = position = reader.oldest
-            for _ in range(READS_MAX):
-                if position >= self.end:
-                    break
-                found = reader.read(position, bytes_max)
-                if found is None:  # damage counts only when it lasts
-                    reader.poll(clock.later())
-                    found = reader.read(position, bytes_max)
-                assert found is not None
-                if isinstance(found, Damage):
-                    assert found.first == position < found.end
-                    self._lose(found.first, found.end)
-                    position = found.end
-                else:
-                    assert found
-                    self.parts.append((position, found))
-                    position += len(found)
-            assert position == self.end
-            self.closed, self.obstacle = reader.closed, reader.obstacle
-            self.gone = reader.writer_gone(machine.host_name(), machine.boot_id())
-        finally:
-            reader.close()
-
-    def _lose(self, first: int, end: int) -> None:
-        if self.lost and self.lost[-1][1] == first:
-            first = self.lost.pop()[0]
-        self.lost.append((first, end))
-
-    @property
-    def raw(self) -> bytes:
-        return b"".join(part for _, part in self.parts)
-
-    def assert_true(self, written: bytes) -> None:
-        """Everything shown is what was written at its place, and whole events."""
-        for position, part in self.parts:
-            assert part == written[position : position + len(part)]
-            decode(part)
-
-
 names = st.sampled_from(["loss", "acc", "x" * 300, "ä/ö", "lr"])
 steps = st.one_of(st.none(), st.floats(), st.integers(-3, 1 << 40).map(float))
 values = st.floats()

@@ -17,10 +17,8 @@ from headrace_proto.journal import JournalReader, JournalWriter, machine, tape
 from headrace_proto.journal.layout import SECTOR
 from headrace_proto.limits import KIB
 from tests.examples import SOAK_VARIABLE
-
-from .disk import Disk
-from .reading import Clock, settle
-from .test_machine import Reading
+from tests.proto.journal.disk import Disk
+from tests.proto.journal.reading import Clock, Reading, settle
 
 EXPERIMENT = ids.derived_id("a/b", "power tests")
 RUNS = 12 * max(int(os.environ.get(SOAK_VARIABLE) or 0), 1)

@@ -12,7 +12,6 @@ import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,8 +21,8 @@ from headrace_proto.errors import HomeUnusable, TelemetryWarning
 from headrace_proto.events import Kind, Outcome
 from headrace_proto.home import Home
 from headrace_proto.journal import JournalReader, JournalWriter, lock, machine
-
-from .reading import Clock, events_of, points_of, script_on, settle, sources
+from tests.processes import in_forked_child, in_threads
+from tests.proto.journal.reading import Clock, events_of, points_of, script_on, settle, sources
 
 EXPERIMENT = ids.derived_id("a/b", "process tests")
 pytestmark = pytest.mark.usefixtures("kind")
@@ -95,18 +94,6 @@ os.kill(os.getpid(), signal.SIGKILL)
     assert sum(event[2] for event in events_of(home, source) if event[0] == Kind.GAP) == 300 + 2 + 3
 
 
-def in_child(work: Callable[[], None]) -> int:
-    """Run `work` in an os.fork child and return its exit status."""
-    pid = os.fork()
-    if pid == 0:
-        try:
-            work()
-            os._exit(0)
-        except BaseException:
-            os._exit(1)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-
 def check_family(home: Home, writer: JournalWriter, parent_points: int) -> None:
     """The parent's journal has its own points only; every other source is a worker that names its parent."""
     own = points_of(home, writer.source)
@@ -134,7 +121,7 @@ def test_a_forked_child_becomes_a_source_of_its_own(home: Home) -> None:
             writer.point("v", i, 2.0, 1)
         writer.close(Outcome.SUCCEEDED)
 
-    assert in_child(work) == 0
+    assert in_forked_child(work) == 0
     for i in range(100, 1100):
         writer.point("v", i, 1.0, 1)
     writer.close(Outcome.SUCCEEDED)
@@ -150,13 +137,9 @@ def test_threads_of_a_forked_child_begin_one_source_together(home: Home) -> None
             for i in range(50):
                 writer.point(f"t{number}", i, 2.0, 1)
 
-        threads = [threading.Thread(target=log, args=(number,)) for number in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        in_threads(8, log)
 
-    assert [in_child(work) for _ in range(8)] == [0] * 8
+    assert [in_forked_child(work) for _ in range(8)] == [0] * 8
     writer.close(Outcome.SUCCEEDED)
     children = [source for source in sources(home) if source != writer.source]
     assert [len(points_of(home, child)) for child in children] == [400] * 8
@@ -191,7 +174,7 @@ def test_a_fork_while_threads_log_splits_no_event(home: Home) -> None:
     threads = [threading.Thread(target=storm) for _ in range(3)]
     for thread in threads:
         thread.start()
-    statuses = [in_child(lambda: writer.point("child", 1, 2.0, 1)) for _ in range(10)]
+    statuses = [in_forked_child(lambda: writer.point("child", 1, 2.0, 1)) for _ in range(10)]
     stop.set()
     for thread in threads:
         thread.join()
@@ -227,7 +210,7 @@ def test_a_closed_parent_stays_closed_in_its_children(home: Home) -> None:
     """A child of a stopped experiment does not open it again."""
     writer = JournalWriter(home, "a/b", EXPERIMENT)
     writer.close(Outcome.SUCCEEDED)
-    assert in_child(lambda: writer.point("v", 1, 1.0, 1)) == 1
+    assert in_forked_child(lambda: writer.point("v", 1, 1.0, 1)) == 1
     assert sources(home) == [writer.source]
 
 

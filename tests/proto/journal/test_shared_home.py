@@ -18,8 +18,7 @@ from headrace_proto.errors import HomeUnusable
 from headrace_proto.events import Outcome
 from headrace_proto.home import Home
 from headrace_proto.journal import JournalReader, JournalWriter, machine
-
-from .reading import Clock, lies_on, points_of, script_on, settle, sources
+from tests.proto.journal.reading import Clock, lies_on, points_of, script_on, settle, sources
 
 EXPERIMENT = ids.derived_id("a/b", "shared home")
 NODE = os.uname().nodename

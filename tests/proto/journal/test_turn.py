@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 
 import pytest
 
 from headrace_proto.journal.turn import Turn, Waiter
+from tests.processes import in_threads
 from tests.waiting import wait_until
 
 THREADS = 4
 ROUNDS = 5_000
-
-
-def in_threads(count: int, work: Callable[[int], None]) -> None:
-    """Run `work` in so many threads at once, to its end."""
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
 
 
 def is_free(turn: Turn) -> bool:

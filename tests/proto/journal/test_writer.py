@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +22,8 @@ from headrace_proto.events import ChannelType, Kind, Outcome
 from headrace_proto.home import Home
 from headrace_proto.journal import JournalReader, JournalWriter, SourceFacts
 from headrace_proto.limits import EVENT_BYTES_MAX, SCHEMAS_MAX, SEGMENT_BYTES_FIRST
-
-from .reading import events_of, points_of, settle, sources
+from tests.processes import in_threads
+from tests.proto.journal.reading import events_of, points_of, settle, sources
 
 EXPERIMENT = ids.derived_id("a/b", "journal tests")
 pytestmark = pytest.mark.usefixtures("kind")
@@ -227,15 +226,11 @@ def test_threads_log_whole_events_in_one_sequence(home: Home) -> None:
     writer = open_writer(home)
     count = 4000
 
-    def log(name: str) -> None:
+    def log(number: int) -> None:
         for i in range(count):
-            writer.point(name, i, float(i), 1)
+            writer.point(f"t{number}", i, float(i), 1)
 
-    threads = [threading.Thread(target=log, args=(f"t{n}",)) for n in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(8, log)
     writer.close(Outcome.SUCCEEDED)
     events = events_of(home, writer.source)
     names = {event[1]: event[2] for event in events if event[0] == Kind.CHANNEL}

@@ -18,8 +18,7 @@ from headrace_proto.home import Home
 from headrace_proto.journal import JournalReader, JournalWriter
 from headrace_proto.journal.layout import COMMITTED_AT
 from headrace_proto.limits import HEADER_BYTES, SEGMENT_BYTES_FIRST
-
-from .reading import events_of, lies_on, points_of, settle
+from tests.proto.journal.reading import events_of, lies_on, points_of, settle
 
 EXPERIMENT = ids.derived_id("a/b", "written tests")
 pytestmark = pytest.mark.filterwarnings("ignore:.*were dropped")

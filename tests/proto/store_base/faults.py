@@ -246,3 +246,15 @@ class _TornFile(BytesIO):
     def _check(self) -> None:
         if self.tell() < self._half:
             raise ConnectionResetError("the connection broke in the middle of the object")
+
+
+class Meddler(FaultyStore):
+    """Lets another writer commit just before the first create of a commit."""
+
+    meddle: Callable[[], object] | None = None
+
+    def create(self, path: str, data: bytes) -> bool:
+        if self.meddle and "/commits/" in path:
+            meddle, self.meddle = self.meddle, None
+            meddle()
+        return super().create(path, data)

@@ -17,29 +17,15 @@ from headrace_proto.store.chain import CURATION_SOURCE, Chain, FileDone
 from headrace_proto.store.commits import Commit
 from headrace_proto.store.documents import at_us
 from headrace_proto.store.publishing import DocumentFile
-from tests.proto.store_base.faults import FaultyStore
+from tests.proto.store_base.faults import FaultyStore, Meddler
 from tests.proto.store_core.script import EXPERIMENT, NOW_NS, PROJECT, SECOND_NS, Source, chain_of, points_of, spooled
 from tests.stores import head_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from headrace_proto.store.backend import Store
 
 COMMITS = layout.commits_folder(PROJECT, EXPERIMENT)
 FOLDER = layout.experiment_folder(PROJECT, EXPERIMENT)
-
-
-class Meddler(FaultyStore):
-    """Lets another writer commit just before the first create of a commit."""
-
-    meddle: Callable[[], object] | None = None
-
-    def create(self, path: str, data: bytes) -> bool:
-        if self.meddle and path.startswith(COMMITS):
-            meddle, self.meddle = self.meddle, None
-            meddle()
-        return super().create(path, data)
 
 
 class Repeater(FaultyStore):

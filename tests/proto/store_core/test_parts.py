@@ -19,8 +19,8 @@ from headrace_proto.limits import MIB, PARTS_MAX, ROW_GROUP_POINTS
 from headrace_proto.store import compaction, parts
 from headrace_proto.store.backend import open_store
 from headrace_proto.store.commits import PartRecord
+from tests.proto.store_base.faults import Meddler
 from tests.proto.store_core.script import EXPERIMENT, NOW_NS, PROJECT, Source, chain_of, frame_of, points_of, spooled
-from tests.proto.store_core.test_chain import Meddler
 from tests.stores import head_of
 
 if TYPE_CHECKING:
