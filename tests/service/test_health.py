@@ -10,7 +10,8 @@ import aiohttp
 import pytest
 from prometheus_client import CollectorRegistry, Counter
 
-from headrace.command.probes import healthz, well
+from headrace.command.probes import healthz
+from headrace.command.readiness import well
 from headrace.service.health import Health, HealthServer
 from headrace.service.settings import ServiceSettings
 from headrace_proto.errors import ConfigError

@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from headrace.command.voice import shown
+
 PIPE_WIDTH: Final = 4_000
 """Columns of what is no terminal: nothing is folded or cut for whoever reads it."""
 _KIB: Final = 1024.0
@@ -45,8 +47,7 @@ def _finite(data: Any) -> Any:
 
 def plain(text: object) -> str:
     """Somebody's text, to be printed as it is: neither rich's markup nor the terminal's control sequences in it do anything."""
-    shown = "".join(character if character.isprintable() or character in "\n\t" else "�" for character in str(text))
-    return escape(shown)
+    return escape(shown(text))
 
 
 def table(

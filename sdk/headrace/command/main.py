@@ -6,16 +6,15 @@ SDK does not know them: that is how `headrace agent` is here without `headrace` 
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from keyword import iskeyword
 from typing import TYPE_CHECKING, Any, Final
 
 from headrace import __version__
+from headrace.service.haste import in_haste
 from headrace_proto.errors import HeadraceError, MissingExtra
 
 try:
@@ -47,8 +46,6 @@ COMMANDS: Final = (
 `_` behind a word of Python's; in the order of the help page."""
 USAGE: Final = 2
 INTERRUPTED: Final = 130
-_WHILE_IMPORTING: Final = {"OPENBLAS_NUM_THREADS": "1", "PYDANTIC_DISABLE_PLUGINS": "__all__"}
-"""No command multiplies matrices, or validates by plug-ins: to look for those reads the facts of all that is installed."""
 _DEBUG: Final = "--debug"
 _VERSION: Final = "--version"
 
@@ -67,7 +64,7 @@ def invoke(arguments: Sequence[str]) -> int:
         print(f"headrace {__version__}")
         return 0
     try:
-        with _in_haste():
+        with in_haste():
             app = _app(_named(arguments))
         code = _ended(app, list(arguments))
         sys.stdout.flush()
@@ -87,22 +84,6 @@ def invoke(arguments: Sequence[str]) -> int:
             raise
         print(f"headrace: {type(error).__name__}: {error} (headrace --debug ... shows where)", file=sys.stderr)
         return 1
-
-
-@contextmanager
-def _in_haste() -> Iterator[None]:
-    """Import without what only costs time: a quarter of `headrace ls`. Nothing of it is left to the command or its children."""
-    given = {name: value for name, value in _WHILE_IMPORTING.items() if name not in os.environ}
-    collecting = gc.isenabled()
-    os.environ.update(given)
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collecting:
-            gc.enable()
-        for name in given:
-            os.environ.pop(name, None)
 
 
 def _ended(app: typer.Typer, arguments: list[str]) -> int:

@@ -7,6 +7,7 @@ import http.client
 import json
 from typing import Any, Final, NamedTuple
 
+from headrace.command.readiness import HTTP_S, well
 from headrace.command.running import Running
 from headrace.service.ports import LOOPBACK
 from headrace.service.secrets import masked
@@ -14,7 +15,6 @@ from headrace.service.settings import ServiceSettings
 from headrace.service.tls import Tls
 from headrace_proto.errors import HeadraceError
 
-HTTP_S: Final = 2.0
 ANSWER_BYTES_MAX: Final = 1024 * 1024
 BROKER_S: Final = 3.0
 
@@ -43,12 +43,6 @@ class Broker(NamedTuple):
     problem: str
     version: str = ""
     streams: tuple[StreamState, ...] = ()
-
-
-def well(port: int) -> bool | None:
-    """Whether a part says that it is well; None when it does not answer."""
-    got = _get(port, "/readyz")
-    return got[0] == http.client.OK if got is not None else None
 
 
 def healthz(port: int) -> Answer | None:

