@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from headrace.service.lifecycle import run_service
-from headrace.service.logs import configure_logging
-from headrace.service.settings import load_settings
-from headrace_agent.agent import Agent
-from headrace_agent.settings import AgentSettings
-from headrace_proto.errors import HeadraceError
+from headrace_agent.serving import serve
 
 
 def agent(
@@ -36,29 +30,21 @@ def agent(
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
 ) -> None:
     """Ship this node's journals and files to the broker, and sample its hardware, until SIGTERM."""
-    try:
-        settings = load_settings(
-            AgentSettings,
-            "agent",
-            config,
-            nats=nats,
-            home=home,
-            site=site,
-            credentials=credentials,
-            tls_ca=tls_ca,
-            tls_cert=tls_cert,
-            tls_key=tls_key,
-            metrics_port=metrics_port,
-            quota=quota,
-            hardware_s=hardware_interval,
-            grace_s=grace,
-            log_level=log_level,
-        )
-        configure_logging(settings.log_level, json=settings.log_json)
-        run_service(lambda stop: Agent(settings).run(stop))
-    except HeadraceError as error:
-        print(f"headrace agent: {error}", file=sys.stderr)  # noqa: T201 - the command's own voice
-        raise typer.Exit(1) from None
+    serve(
+        config,
+        nats=nats,
+        home=home,
+        site=site,
+        credentials=credentials,
+        tls_ca=tls_ca,
+        tls_cert=tls_cert,
+        tls_key=tls_key,
+        metrics_port=metrics_port,
+        quota=quota,
+        hardware_s=hardware_interval,
+        grace_s=grace,
+        log_level=log_level,
+    )
 
 
 def main() -> None:

@@ -27,7 +27,7 @@ from headrace_collector.pacing import Pacing
 from headrace_collector.partition import Partition
 from headrace_collector.process import Process
 from headrace_collector.quarantine import Quarantine
-from headrace_collector.settings import CollectorSettings
+from headrace_collector.settings import GOODBYE_S, CollectorSettings
 from headrace_collector.signs import SignsHeard
 from headrace_collector.streams import Streams
 from headrace_collector.workshop import Workshop
@@ -43,8 +43,6 @@ AGAIN_S: Final = 1.0
 """Between two tries to reach a store or a broker at the start."""
 CLOSE_S: Final = 10.0
 """Who asked for a gap to be closed hears after so long at the latest that the store has not taken it yet."""
-GOODBYE_S: Final = 5.0
-"""For each step of a stop that talks to the broker."""
 
 
 _Result = TypeVar("_Result")

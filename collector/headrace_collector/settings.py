@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from pydantic import Field
 
 from headrace.service.settings import ServiceSettings
@@ -9,6 +11,8 @@ from headrace_collector.pull import PARTITIONS_MAX
 from headrace_proto.home import Home, store_url
 
 WORKERS_MAX = 64
+GOODBYE_S: Final = 5.0
+"""For each step of a stop that talks to the broker."""
 
 
 class CollectorSettings(ServiceSettings):

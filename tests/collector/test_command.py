@@ -15,7 +15,7 @@ import pytest
 from headrace.command.main import invoke
 from headrace.service.nats_server import NatsServer
 from headrace.service.settings import load_settings
-from headrace_collector.command import worker_environment
+from headrace_collector.serving import worker_environment
 from headrace_collector.settings import CollectorSettings
 from headrace_proto.errors import ConfigError
 from tests.collector.frames import Source

@@ -50,22 +50,22 @@ class Stack:
         self.agent_port: Final = free_port()
         self.collector_port: Final = free_port()
         self.store: Final = store
-        environment = {**os.environ, HOME_VARIABLE: home.named}
+        at_home = {**os.environ, HOME_VARIABLE: home.named}
 
-        def child(name: str, command: Callable[[], list[str]], ready: Callable[[], bool | None]) -> Child:
-            return Child(home, name, command, ready, environment)
+        def child(
+            name: str, command: Callable[[], list[str]], ready: Callable[[], bool | None], **told: object
+        ) -> Child:
+            variables = {f"HEADRACE_{name.upper()}": str(value) for name, value in told.items()}
+            return Child(home, name, command, ready, {**at_home, **variables})
+
+        def ours(name: str, port: int, **told: object) -> Child:
+            # told all by variables: what reads flags would stay in memory, 5 MiB of each
+            command = [sys.executable, "-P", "-m", f"headrace_{name}"]
+            return child(name, lambda: command, lambda: well(port), nats=self.server.url, metrics_port=port, **told)
 
         self.nats: Final = child("nats-server", self.server.command, lambda: self.server.ready() or None)
-        self.agent: Final = child(
-            "agent",
-            lambda: _ours("agent", self.agent_port, nats=self.server.url, home=home.named),
-            lambda: well(self.agent_port),
-        )
-        self.collector: Final = child(
-            "collector",
-            lambda: _ours("collector", self.collector_port, nats=self.server.url, store=store),
-            lambda: well(self.collector_port),
-        )
+        self.agent: Final = ours("agent", self.agent_port)
+        self.collector: Final = ours("collector", self.collector_port, store=store)
         self.children: Final = (self.nats, self.agent, self.collector)
 
     def record(self) -> Running:
@@ -143,11 +143,6 @@ class Stack:
                 self._tell(f"{child.name} does not stop: killing it")
                 child.kill()
         return True
-
-
-def _ours(command: str, metrics_port: int, **flags: str) -> list[str]:
-    given = [word for name, value in flags.items() for word in (f"--{name}", value)]
-    return [sys.executable, "-m", "headrace.command", command, *given, "--metrics-port", str(metrics_port)]
 
 
 def _how(status: int) -> str:
