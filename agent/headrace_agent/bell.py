@@ -74,7 +74,10 @@ class Bell:
         if self._inotify is None:
             return
         self.ring()
-        if any(event.mask & flags.IGNORED and event.wd in self._watched for event in self._inotify.read(timeout=0)):
+        events = self._inotify.read(timeout=0)
+        if any(event.mask & flags.Q_OVERFLOW for event in events):
+            self.listen()  # what was dropped may be that a folder was taken away
+        if any(event.mask & flags.IGNORED and event.wd in self._watched for event in events):
             self._hear_no_more()  # a folder was taken away: what is made in its place is another one
 
     def _hear_no_more(self) -> None:

@@ -53,7 +53,10 @@ class Discovery:
             try:
                 reader = _open(entry)
             except (OSError, HeadraceError) as error:
-                self.refuse(entry.name, error, now_ns)
+                if os.path.lexists(
+                    entry.path
+                ):  # else it was stored by its own process, and deleted, since it was listed
+                    self.refuse(entry.name, error, now_ns)
             else:
                 self.refused.pop(entry.name, None)
                 yield reader

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import logging
 import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from inotify_simple import INotify
 
 from headrace.service.nats_server import NatsServer
 from headrace_agent import bell as belling
@@ -78,6 +84,56 @@ async def test_a_folder_that_is_taken_away_makes_it_deaf_until_there_is_one_agai
         await bell.rung(0.0)
         (folder / "file").touch()
         await rings(bell)
+
+
+async def test_when_the_kernel_drops_what_it_had_to_tell_it_rings_and_listens_again(tmp_path: Path) -> None:
+    """What was dropped may be that a folder was taken away: it hears of the one in its place."""
+    folder = tmp_path / "journals"
+    folder.mkdir()
+    names = [folder / "a", folder / "b"]
+    names[0].touch()
+    with Bell([str(folder)], [], hears=True) as bell:
+        for nth in range(int(Path("/proc/sys/fs/inotify/max_queued_events").read_text()) + 1):
+            names[nth % 2].rename(names[1 - nth % 2])
+        shutil.rmtree(folder)
+        folder.mkdir()
+        await rings(bell)
+        while await bell.rung(0.05):
+            pass
+        (folder / "file").touch()
+        await rings(bell)
+        assert not bell.deaf
+
+
+async def test_without_an_instance_or_a_watch_it_says_so_once_and_hears_when_there_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """EMFILE at the one, ENOSPC at the other, as long as others have them all; no descriptor of ours stays open meanwhile."""
+    caplog.set_level(logging.INFO, logger="headrace_agent.bell")
+    refused: dict[str, int] = {"__init__": errno.EMFILE}
+
+    def none_left(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        def called(*arguments: Any, **named: Any) -> Any:
+            if name in refused:
+                raise OSError(refused[name], os.strerror(refused[name]))
+            return real(*arguments, **named)
+
+        return called
+
+    INotify().close()  # which loads what it needs
+    for name in ("__init__", "add_watch"):
+        monkeypatch.setattr(INotify, name, none_left(name, getattr(INotify, name)))
+    before = len(os.listdir("/proc/self/fd"))
+    with Bell([str(tmp_path)], [], hears=True) as bell:
+        bell.listen()
+        refused = {"add_watch": errno.ENOSPC}
+        bell.listen()
+        assert (bell.deaf, len(caplog.records), len(os.listdir("/proc/self/fd"))) == (True, 1, before)
+        refused = {}
+        bell.listen()
+        (tmp_path / "file").touch()
+        await rings(bell)
+        assert not bell.deaf
 
 
 async def test_of_a_folder_that_was_moved_it_hears_nothing_more(tmp_path: Path) -> None:
