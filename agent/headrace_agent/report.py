@@ -19,7 +19,7 @@ from typing import Final
 
 from headrace.service.pausing import comes_within
 from headrace_agent.source import Source
-from headrace_proto.home import Home
+from headrace_proto.home import FOLDER_MODE, Home
 from headrace_proto.spool import is_spool_file
 from headrace_proto.status import SourceStatus, Status, read_status, write_status
 
@@ -37,6 +37,15 @@ def spooled_files(home: Home, source: str) -> list[str]:
         return sorted(name for name in os.listdir(home.spool(source)) if is_spool_file(name))
     except FileNotFoundError:
         return []
+
+
+def _replace(path: str, status: Status) -> None:
+    try:
+        write_status(path, status)
+    except FileNotFoundError:  # somebody cleared the folder away. The home itself is for a trainer to make
+        with suppress(FileExistsError):
+            os.mkdir(os.path.dirname(path), FOLDER_MODE)
+        write_status(path, status)
 
 
 class Reporter:
@@ -123,7 +132,7 @@ class Reporter:
             streamed, stored = max(source.window.acked, source.stored), source.stored
             sources[source.id] = SourceStatus(streamed, stored, len(spooled_files(self._home, source.id)))
         try:
-            write_status(path, Status(self._short_ids[experiment], os.getpid(), time.time(), sources))
+            _replace(path, Status(self._short_ids[experiment], os.getpid(), time.time(), sources))
         except OSError as error:  # the disk may be full: tried again in a while, or when somebody waits
             log.warning("the status of experiment %s cannot be written: %s", experiment, error)
             self._changed[experiment] = changed

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
@@ -89,18 +91,35 @@ async def test_what_nobody_waits_for_is_written_in_the_end(
 
 
 async def test_what_could_not_be_written_is_written_when_somebody_waits(home: Home, source: Source) -> None:
-    """Nothing has changed since: the disk was full for a moment, or somebody had cleared the folder away."""
+    """Nothing has changed since: the disk was full for a moment, or, as here, no file could be made."""
     folder = os.path.dirname(home.status("any"))
     os.rename(folder, f"{folder}.away")
+    Path(folder).touch()
     async with reporting(home) as reporter:
         marked(reporter, source, 1, "DIG-1")
         await until(lambda: reporter._written_s, "it has tried")
+        os.unlink(folder)
         reporter.remove_old(0.0)  # nor does that mind
-        os.mkdir(folder)
         assert stored(home, source) == -1
         source.asked_to_flush()
         reporter.awaited()
         await until(lambda: stored(home, source) == 1, "it has tried again")
+
+
+async def test_the_folder_of_status_files_is_made_again_but_not_the_home(home: Home, source: Source) -> None:
+    """Somebody cleared it away while trainers run. Who removes the whole home means it."""
+    async with reporting(home) as reporter:
+        marked(reporter, source, 1, "DIG-1")
+        await until(lambda: stored(home, source) == 1, "the first word")
+        shutil.rmtree(os.path.dirname(home.status("any")))
+        marked(reporter, source, 2, "DIG-1")
+        reporter.write_changed()
+        assert stored(home, source) == 2
+        os.rename(home.root, f"{home.root}.away")
+        marked(reporter, source, 3, "DIG-1")
+        reporter.write_changed()
+        assert not os.path.exists(home.root)
+        os.rename(f"{home.root}.away", home.root)
 
 
 async def test_a_status_is_not_late_because_another_has_time(
