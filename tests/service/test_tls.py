@@ -73,6 +73,24 @@ async def test_broker_and_client_with_certificates_believe_each_other(
     await client.close()
 
 
+async def test_the_end_of_a_connection_makes_asyncio_say_nothing(
+    start_nats: Starts, authority: Authority, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever ends it. nats-py makes its streams anew for TLS without telling them, and then asyncio warns at each end."""
+    server = start_nats(extra=authority.server(verify=True))
+    for ended_by_us in (True, False):
+        client = await connected(secure(server), authority.issue("client"))
+        writer = client._transport._io_writer  # type: ignore[union-attr]
+        if ended_by_us:
+            await client.close()
+        else:
+            server.kill()
+        async with asyncio.timeout(30):
+            await asyncio.gather(writer.wait_closed(), return_exceptions=True)
+        await client.close()
+    assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []
+
+
 # -- Fault 23: refused, the file named, nothing sent; never plain instead --------------------------------------------
 
 

@@ -88,12 +88,20 @@ class SecuredClient(Client):
         try:
             self._read_key()
             await super()._process_connect_init()
+            self._say_that_it_is_tls()
             if not self.is_connected:  # the broker said nothing more: nats-py takes that for a connection
                 raise Refused("it closed the connection during the handshake" + self._about_our_certificate())
         except (OSError, NatsError) as error:
             await self._after(error)
             raise
         self._refusals = 0
+
+    def _say_that_it_is_tls(self) -> None:
+        """nats-py makes its streams anew for TLS and does not tell them, so that asyncio would warn at the end of each connection:
+        "returning true from eof_received() has no effect when using ssl"."""
+        writer = getattr(self._transport, "_io_writer", None)
+        if writer is not None and writer.get_extra_info("sslcontext") is not None:
+            writer.transport.get_protocol()._over_ssl = True  # noqa: SLF001 - as asyncio's own streams do when they are told
 
     async def _connect_to_server(self, s: Any) -> None:
         self._shown = False
