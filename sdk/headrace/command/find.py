@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from headrace.command.running import running
@@ -37,7 +36,7 @@ def open_for_reading(store: str | None, home: Home) -> Store:
 def find_experiment(store: Store, wanted: str, project: str | None) -> StoredExperiment:
     """The experiment with this id (`DIG-7`, the internal id or the beginning of it) or key, in one project or in any.
 
-    Raises `ExperimentNotFound` when there is none, or more than one.
+    Raises `ExperimentNotFound` when there is none, or more than one, and `InvalidValue` for an empty one.
     """
     if project is not None:
         return StoredProject(store, project).get_experiment(wanted)
@@ -50,8 +49,8 @@ def find_experiment(store: Store, wanted: str, project: str | None) -> StoredExp
         one, row = (exact or found)[0]
         return StoredExperiment(store, one.name, row.experiment, row=row)
     for one in there if not found else ():
-        with suppress(ExperimentNotFound):  # committed, and not in a catalog yet
-            return one.get_experiment(wanted)
+        if (experiment := one.not_listed_yet(wanted)) is not None:
+            return experiment
     raise ExperimentNotFound(_no_single(store, wanted, found))
 
 

@@ -145,15 +145,22 @@ class StoredProject:
         """
         from headrace.reading.experiment import StoredExperiment
 
-        if not id:
-            raise InvalidValue("an experiment's id is empty: give one such as 'DIG-7'")
         found = self.fitting(id)
         if len(found) == 1:
             return StoredExperiment(self.store, self.name, found[0].experiment, row=found[0])
-        for meant in self.ids_of(id) if not found else ():
-            with suppress(ExperimentNotFound):  # committed, and not in the catalog yet
+        experiment = self.not_listed_yet(id) if not found else None
+        if experiment is None:
+            raise ExperimentNotFound(self._no_single(id, found))
+        return experiment
+
+    def not_listed_yet(self, wanted: str) -> StoredExperiment | None:
+        """The experiment of this internal id, or key, that is committed and may not be in the catalog yet; without a look there."""
+        from headrace.reading.experiment import StoredExperiment
+
+        for meant in self.ids_of(wanted):
+            with suppress(ExperimentNotFound):
                 return StoredExperiment(self.store, self.name, meant)
-        raise ExperimentNotFound(self._no_single(id, found))
+        return None
 
     def ids_of(self, wanted: str) -> list[str]:
         """The internal ids that `wanted` may be of, without a look at the store: itself, or of the experiment with that `key`."""
@@ -162,7 +169,7 @@ class StoredProject:
     def fitting(self, wanted: str) -> list[CatalogRow]:
         """The rows of experiments that `wanted` may mean: with this id, short or internal; or this key; or with an id so begun."""
         if not wanted:
-            return []
+            raise InvalidValue("an experiment's id is empty: give one such as 'DIG-7'")
         listing = self._catalog.listing()
         found = matching(listing.head, Criteria(id=wanted))
         if not found.num_rows:

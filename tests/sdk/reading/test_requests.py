@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import io
 from typing import TYPE_CHECKING, BinaryIO
+from urllib.parse import quote
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
+from headrace.command.find import find_experiment
 from headrace.reading import StoredProject
+from headrace_proto.errors import ExperimentNotFound
 from headrace_proto.limits import ROW_GROUP_POINTS
 from headrace_proto.store import layout, parts
 from headrace_proto.store.backend import open_store
@@ -55,6 +58,28 @@ def test_a_list_on_s3_opens_files_of_the_catalog_only(
         proxy.requests.clear()
         assert len(project.rows()) == experiments
         assert len(proxy.requests) == 3  # and the file that is new
+
+
+def test_who_is_nowhere_is_looked_for_once_in_each_catalog(
+    s3_url: str, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of three projects each is listed once; whether it is committed and in no catalog yet is asked of commits alone."""
+    projects = [f"vision/digits{n}" for n in range(3)]
+    with HttpProxy(s3_endpoint) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+        store = open_store(s3_url)
+        for project in projects:
+            claim_project(store, project)
+            Catalog(store, project).append(_rows([1]))
+        reading = open_store(s3_url, writable=False)
+        proxy.requests.clear()
+        with pytest.raises(ExperimentNotFound, match="no experiment"):
+            find_experiment(reading, "f" * 32, None)
+        for project in projects:
+            prefix = quote(f"{layout.shards_folder(project)}/", safe="")
+            listed = [path for _, path in proxy.requests if prefix in path]
+            assert listed
+            assert len(listed) == len(set(listed)), "no folder twice"
 
 
 class _Counted(io.BytesIO):
