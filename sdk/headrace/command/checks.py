@@ -25,7 +25,7 @@ from headrace_proto.journal import lock, machine
 PYTHON_MIN: Final = (3, 11)
 EXTRAS: Final = {
     "read": ("fsspec", "numpy", "pandas", "pyarrow", "pydantic"),
-    "agent": ("h11", "nats", "prometheus_client", "psutil", "pynvml", "zstandard"),
+    "agent": ("nats", "prometheus_client", "psutil", "pynvml", "waitress", "zstandard"),
     "s3": ("s3fs",),
     "gcs": ("gcsfs",),
     "credentials": ("nkeys",),
