@@ -142,7 +142,10 @@ class Agent:
         gpus = self._gpus if self._gpus is not None else await asyncio.to_thread(find_gpus)
         sampler = Sampler(gpus, ControlGroup(), self.metrics.hardware_errors)
         try:
-            await SystemSources(self.home, self.tail, sampler.sample, self.settings.hardware_s).run()
+            sampling = SystemSources(
+                self.home, self.tail, sampler.sample, self.settings.hardware_s, waits=sampler.waits
+            )
+            await sampling.run()
         finally:
             sampler.close()
 
@@ -156,6 +159,7 @@ class Agent:
         self.tail.rouse(lambda _: True)
         self.events.leash.loose = True
         while time.monotonic() < give_up_s:
+            self.tail.settle(time.monotonic_ns())
             self.tail.look(time.monotonic_ns(), folders=False)
             if all(lane.source.window.acked >= end for lane, end in wanted.items()):
                 return

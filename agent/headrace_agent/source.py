@@ -134,6 +134,11 @@ class Source:
         if self.pending_ns is None and self.end > self.window.cut:
             self.pending_ns = now_ns
 
+    def settle(self, now_ns: int) -> None:
+        """What the last `poll` saw may be read by now."""
+        if self.reader is not None:
+            self.settled = max(self.settled, self.reader.settle(now_ns))
+
     def due(self, now_ns: int, *, hurry: bool = False) -> Due:
         """Whether it is worth a turn, and whether that is about new data or about old."""
         pending = self.settled - self.window.cut

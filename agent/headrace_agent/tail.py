@@ -2,7 +2,9 @@
 
 How often depends on what a source does. One that rests is only watched, ten times a second (see `rest`), and so is one looked at
 that has just begun again, or that logs much. What logs a little again and again is looked at twice a second, all of them in one
-go: waking costs the most. The bell tells in between of new journals, of trainers that wait, and of processes that ended.
+go: waking costs the most. Such a look only sees how far everything is, and as soon as that may be read it is offered; offered at
+once it would be what the look before saw, half a second old. The bell tells in between of new journals, of trainers that wait,
+and of processes that ended.
 
 Descriptors are bounded: when more journals are open than the limit allows, those that rest are closed and only glanced at once a
 second.
@@ -75,6 +77,7 @@ class Tail:
         self._looks = 0
         self._glances = Glances()
         self._awake: dict[str, SourceLane] = {}
+        self._seen: list[SourceLane] = []  # by the last look, to be offered when that has settled
         self._rest = Rest(mapped=filesystem.can_be_mapped(home.kind))
         self._exits = Exits(self._open_max)
         self._bell = Bell(
@@ -86,7 +89,7 @@ class Tail:
 
     async def run(self) -> None:
         """Look until cancelled."""
-        looked, folders, settling = -1, True, False
+        looked, folders = -1, True
         with self._bell:
             while True:
                 now_ns = time.monotonic_ns()
@@ -96,14 +99,14 @@ class Tail:
                     self._bell.listen()
                     folders = True
                 folders = folders or self._bell.deaf
-                settling = self.look(now_ns, folders=folders, everywhere=steady or settling) or steady
+                self.look(now_ns, folders=folders, steady=steady)
                 if steady:
                     self.looked.set()
-                if settling:
+                while self._seen:
                     await asyncio.sleep(SETTLE_S)
-                else:
-                    pause_s = until_tick(TICK_S if self._must_look(time.monotonic_ns()) else STEADY_S)
-                    folders = await self._bell.rung(pause_s)
+                    self.settle(time.monotonic_ns())
+                pause_s = until_tick(TICK_S if self._must_look(time.monotonic_ns()) else STEADY_S)
+                folders = await self._bell.rung(pause_s)
 
     def _must_look(self, now_ns: int) -> bool:
         """Whether something may happen of which no bell tells, and which must not wait for the next steady look."""
@@ -114,10 +117,13 @@ class Tail:
         """Have `call()` called when a trainer waits for the store."""
         self._when_awaited.append(call)
 
-    def look(self, now_ns: int, *, folders: bool = True, everywhere: bool = True) -> bool:
-        """One look, at everything or at what is not steady, and into the home's folders or not. Whether what it found wants another
-        as soon as that has settled."""
+    def look(self, now_ns: int, *, folders: bool = True, steady: bool = True) -> None:
+        """One look, at everything if it is a `steady` one or else at what is not steady, and into the home's folders or not.
+
+        What a steady look sees, or one that found something, is offered by `settle`; what others see, by the next look.
+        """
         self._looks += 1
+        self._seen.clear()
         found = self._find(now_ns) if folders else set()
         flushed = self._take_flush_requests() if folders else set()
         if flushed:
@@ -127,21 +133,29 @@ class Tail:
         ended = self._exits.ended()
         for source in ended:
             self._rouse(self.lanes[source.id])
-        self._look_at_those_that_rest(now_ns)
+        settles = steady or bool(found or flushed or ended)
+        self._look_at_those_that_rest(now_ns, settles=settles)
         crowded = len(self.lanes) > self._open_max
         if crowded:
             self.rouse(lambda _: True)
         for lane in self.awake:
             source = lane.source
             flush = bool(flushed) and source.header.experiment in flushed
-            if not (everywhere or flush or source.exited or lane in found) and source.is_steady(now_ns):
+            if not (steady or flush or source.exited or lane in found) and source.is_steady(now_ns):
                 continue
             idle = now_ns - source.grew_ns > IDLE_NS
-            self._look_at(lane, now_ns, flush=flush)
+            self._look_at(lane, now_ns, flush=flush, settles=settles)
             if idle and source.shipped and (crowded or not source.is_system):
                 self._let_rest(lane, now_ns, crowded=crowded)
         self._shipper.lead(sum(self._ahead(lane.source) for lane in self._awake.values()), now_ns)
-        return bool(found or flushed or ended)
+
+    def settle(self, now_ns: int) -> None:
+        """Offer what the last look saw, SETTLE_S ago."""
+        seen, self._seen = self._seen, []
+        for lane in seen:
+            if lane.source.id in self.lanes:
+                lane.source.settle(now_ns)
+                self._shipper.offer(lane, now_ns)
 
     def _find(self, now_ns: int) -> set[SourceLane]:
         """The lanes of journals that have appeared."""
@@ -152,9 +166,9 @@ class Tail:
             found.add(lane)
         return found
 
-    def _look_at_those_that_rest(self, now_ns: int) -> None:
+    def _look_at_those_that_rest(self, now_ns: int, *, settles: bool) -> None:
         for lane in self._rest.stirred(self._looks):
-            self._look_at(lane, now_ns, flush=False)
+            self._look_at(lane, now_ns, flush=False, settles=settles)
             if lane.source.grew_ns == now_ns:
                 self._rouse(lane)
             elif lane.source.id in self.lanes:
@@ -193,7 +207,7 @@ class Tail:
         self._exits.watch(lane.source)
         self._shipper.add(lane)
 
-    def _look_at(self, lane: SourceLane, now_ns: int, *, flush: bool) -> None:
+    def _look_at(self, lane: SourceLane, now_ns: int, *, flush: bool, settles: bool) -> None:
         source = lane.source
         try:
             if source.reader is None:
@@ -212,7 +226,10 @@ class Tail:
             return
         if flush:
             source.asked_to_flush()
-        self._shipper.offer(lane, now_ns)
+        if settles:
+            self._seen.append(lane)
+        else:
+            self._shipper.offer(lane, now_ns)
 
     def _tell_obstacle(self, source: Source) -> None:
         obstacle = source.reader.obstacle if source.reader else ""

@@ -176,16 +176,15 @@ async def test_what_a_trainer_does_is_noticed_with_the_bell_and_without(
 async def test_a_journal_that_appears_while_another_settles_is_shipped_as_soon(
     home: Home, nats_server: NatsServer, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The second look finds it, and it has to settle, too: nobody waits for the next steady look."""
+    """It rings meanwhile, and the look after that finds it: nobody waits for the next steady look."""
     monkeypatch.setattr(tailing, "STEADY_S", LONG_S)
     look, writers = Tail.look, list[JournalWriter]()
 
-    def looked(tail: Tail, now_ns: int, **how: bool) -> bool:
-        wants_another = look(tail, now_ns, **how)
+    def looked(tail: Tail, now_ns: int, **how: bool) -> None:
+        look(tail, now_ns, **how)
         if not writers:
             writers.append(new_writer(home))
             log_points(writers[0], 10)
-        return wants_another
 
     monkeypatch.setattr(Tail, "look", looked)
     async with FarEnd(nats_server.url) as far, serve():
@@ -196,12 +195,12 @@ async def test_a_journal_that_appears_while_another_settles_is_shipped_as_soon(
 async def test_however_much_appears_there_are_steady_looks(
     home: Home, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Something to settle at each look, as with a thousand trainers that wait: what is to be synced is known all the same."""
+    """It rings during each look, as with a thousand trainers that wait: what is to be synced is known all the same."""
     look, rounds = Tail.look, list[float]()
 
-    def looked(tail: Tail, now_ns: int, **how: bool) -> bool:
+    def looked(tail: Tail, now_ns: int, **how: bool) -> None:
         look(tail, now_ns, **how)
-        return True
+        asyncio.get_running_loop().call_soon(tail._bell.ring)
 
     async def counted(_: Syncer, now_s: float) -> None:
         rounds.append(now_s)

@@ -38,6 +38,7 @@ from headrace_proto.limits import BATCH_RAW_MAX, EVENT_BYTES_MAX, SEGMENT_RESERV
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Final
 
 SETTLE_NS: Final = 1_000_000
@@ -106,6 +107,10 @@ class JournalReader:
         if self.end != before or self._changed_ns is None:
             self._changed_ns = now_ns
             self._seen.append((self.end, now_ns))
+        return self.settle(now_ns)
+
+    def settle(self, now_ns: int) -> int:
+        """As `poll`, of what was seen already: nothing on the disk is looked at."""
         while self._seen and self._seen[0][1] + SETTLE_NS <= now_ns:
             self._settled = max(self._settled, self._seen.pop(0)[0])
         return self._settled
@@ -281,10 +286,10 @@ class JournalReader:
         return self._survived(file, position, end, checks, bytes_max)
 
     def _believed(
-        self, file: SegmentFile, start: int, position: int, end: int, checks: list[int], bytes_max: int
+        self, file: SegmentFile, start: int, position: int, end: int, checks: Sequence[int], bytes_max: int
     ) -> bytes:
         """The bytes from `position` on that the checks of the index, or their writer's boot, vouch for. `start` begins a block."""
-        wanted = [check for check in checks if check + CHECK_WIDTH - position <= bytes_max] or checks[:1]
+        wanted = [check for check in checks if check + CHECK_WIDTH - position <= bytes_max] or list(checks[:1])
         stop = wanted[-1] + CHECK_WIDTH if wanted else start
         if len(wanted) == len(checks) and end - stop < BLOCK_MAX and end - position <= bytes_max:
             stop = end
@@ -300,7 +305,7 @@ class JournalReader:
         return data[position - start : good]
 
     def _survived(
-        self, file: SegmentFile, position: int, end: int, checks: list[int], bytes_max: int
+        self, file: SegmentFile, position: int, end: int, checks: Sequence[int], bytes_max: int
     ) -> bytes | Damage:
         """What is left at `position`, where the index leads no further: whole blocks, found by their own checks."""
         lowest = max(file.base, position - BLOCK_MAX - CHECK_WIDTH)
