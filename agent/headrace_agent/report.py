@@ -19,6 +19,7 @@ from typing import Final
 
 from headrace.service.pausing import comes_within
 from headrace_agent.source import Source
+from headrace_agent.ticks import STEADY_S, until_tick
 from headrace_proto.home import FOLDER_MODE, Home
 from headrace_proto.spool import is_spool_file
 from headrace_proto.status import SourceStatus, Status, read_status, write_status
@@ -89,23 +90,30 @@ class Reporter:
             while True:
                 self._news.clear()
                 began_s = time.monotonic()
-                for experiment in [one for one in self._changed if self._is_due(one, began_s)]:
+                for experiment in self._due(began_s):
                     self._write(experiment)
-                await asyncio.sleep((time.monotonic() - began_s) / SHARE)
+                again_s = began_s + (time.monotonic() - began_s) * (1 + 1 / SHARE)
                 await self._until_due()
+                await asyncio.sleep(max(again_s - time.monotonic(), 0.0))
         finally:
             self.write_changed()
 
     async def _until_due(self) -> None:
-        """Return when something changed that is due, or a file has waited for long enough."""
+        """Return when something changed that is due, or at the tick at which a file has waited for long enough."""
         written_s = [self._written_s.get(experiment, -math.inf) for experiment in self._changed]
-        pause_s = max(min(written_s) + SELDOM_S - time.monotonic(), 0.0) if written_s else None
+        pause_s = until_tick(STEADY_S, min(written_s) + SELDOM_S - time.monotonic()) if written_s else None
         await comes_within(self._news, pause_s)
 
     def write_changed(self) -> None:
         """Write every status that changed."""
         for experiment in list(self._changed):
             self._write(experiment)
+
+    def _due(self, now_s: float) -> list[str]:
+        """The experiments to write now: when one has waited for SELDOM_S, those as well that have for half of that."""
+        waited_s = {experiment: now_s - self._written_s.get(experiment, -math.inf) for experiment in self._changed}
+        long_s = SELDOM_S / 2 if max(waited_s.values(), default=0.0) >= SELDOM_S else SELDOM_S
+        return [one for one in self._changed if waited_s[one] >= long_s or self._is_due(one, now_s)]
 
     def _is_due(self, experiment: str, now_s: float) -> bool:
         """Whether it was not written for a while, or somebody is waiting for what is new in it."""

@@ -42,18 +42,20 @@ def alive(sources: Iterable[Source]) -> dict[str, str]:
 class SystemSources:
     """Writes hardware rows to the experiments that are alive."""
 
-    def __init__(self, home: Home, tail: Tail, read: ReadSample, period_s: float) -> None:
+    def __init__(self, home: Home, tail: Tail, read: ReadSample, period_s: float, *, waits: bool) -> None:
+        """`waits`: reading takes long now and then, and is done in a thread. To hand over costs as much as a short reading."""
         self._home = home
         self._tail = tail
         self._read = read
         self._period_s = period_s
+        self._waits = waits
         self._writers: dict[str, JournalWriter] = {}
         self._sampled_s = float("-inf")
         self._row: dict[str, float] = {}
 
     async def run(self) -> None:
         """Sample until cancelled, then close every system source."""
-        await asyncio.to_thread(self._read)  # rates are over the time since the reading before: this one begins it
+        await self._sample()  # rates are over the time since the reading before: this one begins it
         try:
             while True:
                 await self.work()
@@ -68,13 +70,16 @@ class SystemSources:
         due = time.monotonic() - self._sampled_s >= self._period_s
         if wanted and (due or (new and not self._row)):
             self._sampled_s = time.monotonic()
-            self._row = await asyncio.to_thread(self._read)
+            self._row = await self._sample()
         for experiment in new:
             self._begin(experiment, wanted[experiment])
         for experiment in self._writers if due else new:
             self._write(experiment)
         for experiment in self._writers.keys() - wanted.keys():
             self._writers.pop(experiment).close(Outcome.SUCCEEDED)
+
+    async def _sample(self) -> dict[str, float]:
+        return await asyncio.to_thread(self._read) if self._waits else self._read()
 
     def _begin(self, experiment: str, project: str) -> None:
         try:

@@ -7,6 +7,7 @@ wake often wake together: at multiples of their periods on one clock, a little e
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from typing import Final
 
@@ -20,10 +21,12 @@ _EARLY: Final = 0.1
 """A timer may fire this share of its period before its time: the tick that follows at once is that one."""
 
 
-def until_tick(period_s: float) -> float:
-    """Seconds to the next tick of this period."""
+def until_tick(period_s: float, after_s: float = 0.0) -> float:
+    """Seconds to the next tick of this period, or to the first that is `after_s` away."""
     pause_s = period_s - (time.monotonic() + LEAD_S) % period_s
-    return pause_s if pause_s > _EARLY * period_s else pause_s + period_s
+    if pause_s <= _EARLY * period_s:
+        pause_s += period_s
+    return pause_s + max(math.ceil((after_s - pause_s) / period_s), 0) * period_s
 
 
 def tick_number(period_s: float, now_ns: int) -> int:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import stat
+from array import array
+from bisect import bisect_right
 from contextlib import suppress
+from struct import Struct
 
 from headrace_proto.errors import Corrupt
 from headrace_proto.events import CHECK_WIDTH
 from headrace_proto.journal.layout import (
     BASE_AT,
-    CHECKS,
     CHECKS_AT,
     LIVE,
     POSITION_MAX,
@@ -26,7 +28,7 @@ from headrace_proto.journal.verify import (
     resembles_check,
     survivors,
 )
-from headrace_proto.limits import CHECK_BYTES, EVENT_BYTES_MAX, HEADER_BYTES
+from headrace_proto.limits import CHECK_BYTES, CHECKS_MAX, EVENT_BYTES_MAX, HEADER_BYTES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,6 +38,9 @@ BLOCK_MAX: Final = CHECK_BYTES + EVENT_BYTES_MAX + CHECK_WIDTH
 """A block with its check: events of CHECK_BYTES, the last of which may be one of the largest."""
 SEGMENT_MAX: Final = 64 * 1024 * 1024
 """A file that is larger is no segment."""
+_CHECK: Final = Struct("<I")
+_FEW_CHECKS: Final = 64
+"""Entries of the index read at a time."""
 _LAST_CHECKS: Final = 4
 """Of the index, looked at for the journal's end: the last one may be damaged itself."""
 
@@ -46,12 +51,27 @@ class SegmentFile:
     Its descriptor is opened when it is needed and may be closed in between: a backlog of gigabytes is hundreds of segments.
     """
 
-    __slots__ = ("_descriptor", "_live", "_path", "base", "closed", "end", "head", "said", "size", "synced")
+    __slots__ = (
+        "_checks",
+        "_checks_read",
+        "_descriptor",
+        "_live",
+        "_path",
+        "base",
+        "closed",
+        "end",
+        "head",
+        "said",
+        "size",
+        "synced",
+    )
 
     def __init__(self, folder: str, number: int) -> None:
         self._path = os.path.join(folder, segment_name(number))
         self._descriptor: int | None = None
         self._live = b""  # as last read: an idle journal is looked at ten times a second
+        self._checks: array[int] = array("Q")
+        self._checks_read = 0  # entries of the index that are in there
         try:
             facts = os.fstat(self.descriptor)
             if not stat.S_ISREG(facts.st_mode) or facts.st_size > SEGMENT_MAX:
@@ -135,24 +155,43 @@ class SegmentFile:
     def move_base(self, base: int) -> None:
         """Stand at another base than the header's word says."""
         self.base, self.end = base, base + self.end - self.base
+        self._forget_checks()
 
     def offset(self, position: int) -> int:
         """The file offset of a position."""
         return position - self.base + HEADER_BYTES
 
-    def checks(self, end: int) -> list[int]:
-        """The positions where check events should stand, by the index: ascending, and below `end`."""
-        page = os.pread(self.descriptor, CHECKS.size, CHECKS_AT)
-        if len(page) < CHECKS.size:
-            return []
-        positions: list[int] = []
-        for offset in CHECKS.unpack(page):
-            position = self.base + offset - HEADER_BYTES
-            if offset == 0 or position + CHECK_WIDTH > end:
+    def checks(self, end: int) -> array[int]:
+        """The positions where check events should stand, by the index: ascending, and below `end`.
+
+        Of an index that grows only what is new is read: a look at a live journal finds one entry more, or none.
+        """
+        if end > self.end:  # nothing there is committed: not to be remembered
+            return self._read_checks(0, array("Q"), end)[0]
+        known = self._checks
+        if not known or known[-1] + CHECK_WIDTH <= end:
+            known, self._checks_read = self._read_checks(self._checks_read, known, end)
+            return known
+        return known[: bisect_right(known, end - CHECK_WIDTH)]
+
+    def _read_checks(self, nth: int, positions: array[int], end: int) -> tuple[array[int], int]:
+        """Append what the index says from entry `nth` on to `positions`; and the entry at which to go on."""
+        while nth < CHECKS_MAX:
+            wanted = min(_FEW_CHECKS, CHECKS_MAX - nth) * _CHECK.size
+            few = os.pread(self.descriptor, wanted, CHECKS_AT + nth * _CHECK.size)
+            if len(few) < wanted:
                 break
-            if position >= (positions[-1] if positions else self.base):
-                positions.append(position)
-        return positions
+            for (offset,) in _CHECK.iter_unpack(few):
+                position = self.base + offset - HEADER_BYTES
+                if offset == 0 or position + CHECK_WIDTH > end:
+                    return positions, nth
+                if position >= (positions[-1] if positions else self.base):
+                    positions.append(position)
+                nth += 1
+        return positions, nth
+
+    def _forget_checks(self) -> None:
+        self._checks, self._checks_read = array("Q"), 0
 
     def read(self, first: int, end: int) -> bytes:
         """The bytes of [first, end), or fewer when the file has no more."""
@@ -180,6 +219,7 @@ class SegmentFile:
 
     def close(self) -> None:
         """Give the descriptor back; it is opened again when it is needed."""
+        self._forget_checks()
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None

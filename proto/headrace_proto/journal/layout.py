@@ -47,7 +47,7 @@ import msgpack
 from headrace_proto.errors import Corrupt, FormatUnknown, HomeUnusable
 from headrace_proto.events import JOURNAL_VERSION
 from headrace_proto.ids import is_id
-from headrace_proto.limits import CHECKS_MAX, HEADER_BYTES
+from headrace_proto.limits import HEADER_BYTES
 from headrace_proto.record import Record
 
 TYPE_CHECKING = False
@@ -68,7 +68,6 @@ FACTS_MAX: Final = CHECKS_AT - FACTS_AT
 _HEAD: Final = Struct("<8sIIQQQQII")
 LIVE: Final = Struct("<QQQ")
 """What changes while the segment lives: base, committed, closed; read at BASE_AT."""
-CHECKS: Final = Struct(f"<{CHECKS_MAX}I")
 SECTOR: Final = 512
 """What a disk writes whole or not at all, and what a machine's crash may therefore tear a page into."""
 LOCK_NAME: Final = "lock"

@@ -202,6 +202,8 @@ def whole_events(data: bytes, start: int) -> int:
     `start`."""
     end = _run_of_points(data)
     met = start <= end and start % POINT_WIDTH == 0
+    if end == len(data):
+        return end if met else 0
     unpacker = msgpack.Unpacker(max_buffer_size=len(data) or 1)
     unpacker.feed(data[end:])
     run = end
