@@ -8,10 +8,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import msgpack
+import psutil
 import pytest
 from prometheus_client import CollectorRegistry, Counter
 
 from headrace.service.nats_server import NatsServer
+from headrace_agent import hardware
 from headrace_agent.cgroup import ControlGroup
 from headrace_agent.gpus import GIB, GpuReading, NoGpus, NvmlGpus, find_gpus
 from headrace_agent.hardware import Sampler
@@ -136,6 +138,34 @@ def test_limits_of_a_container_are_heard(unified: Path, tmp_path: Path) -> None:
     assert "system/cpu" not in first
     (unified / "job" / "cpu.stat").write_text("usage_usec 5000001")
     assert sampling.sample()["system/cpu"] > 0
+
+
+def test_a_containers_new_limit_is_heard_after_a_while(
+    unified: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is looked for now and then, not with each sample."""
+    sampling, _ = sampler(NoGpus(), ControlGroup(str(unified), str(tmp_path / "proc")))
+    assert sampling.sample()["system/memory"] == 2.0
+    (unified / "job" / "memory.max").write_text("max")
+    assert sampling.sample()["system/memory"] == 2.0
+    monkeypatch.setattr(hardware, "LIMITS_S", 0.0)
+    assert sampling.sample()["system/memory"] != 2.0, "now it is the machine's"
+
+
+def test_a_counter_that_begins_anew_has_no_rate_until_the_sample_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that was taken out took its bytes with it: that is no negative rate, and no huge one."""
+    readings = iter([5 << 40, 7 << 40, 1 << 20, 2 << 20])
+
+    def read(nowrap: bool) -> Any:
+        count = next(readings)
+        return SimpleNamespace(read_bytes=count, write_bytes=count)
+
+    monkeypatch.setattr(psutil, "disk_io_counters", read)
+    sampling, _ = sampler(NoGpus(), no_group(tmp_path))
+    told = ["system/disk_read" in sampling.sample() for _ in range(4)]
+    assert told == [False, True, False, True]
 
 
 def test_a_container_without_limits_shows_the_machine(unified: Path, tmp_path: Path) -> None:

@@ -122,6 +122,31 @@ async def test_the_folder_of_status_files_is_made_again_but_not_the_home(home: H
         os.rename(f"{home.root}.away", home.root)
 
 
+async def test_statuses_that_have_waited_long_are_written_together(
+    home: Home, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Eight experiments wake the agent once in a while, not eight times; one whose file is new goes on waiting."""
+    monkeypatch.setattr(report, "SELDOM_S", 3600.0)
+    writers = [new_writer(home) for _ in range(2)]
+    half, new = (Source(JournalReader(writer.folder), Budget(MIB), None, 1) for writer in writers)
+    async with reporting(home) as reporter:
+        for one in (source, half, new):
+            marked(reporter, one, 1)
+        await until(lambda: all(stored(home, one) == 1 for one in (source, half, new)), "the first word on each")
+        reporter._written_s[half.header.experiment] -= 2000.0
+        marked(reporter, half, 2)
+        marked(reporter, new, 2)
+        await asyncio.sleep(0.1)
+        assert stored(home, half) == 1
+        reporter._written_s[source.header.experiment] -= 3600.0
+        marked(reporter, source, 2)
+        await until(lambda: stored(home, source) == stored(home, half) == 2, "those that have waited")
+        assert stored(home, new) == 1
+    for writer, one in zip(writers, (half, new), strict=True):
+        one.sleep()
+        writer.close("succeeded")
+
+
 async def test_a_status_is_not_late_because_another_has_time(
     home: Home, source: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from headrace_proto import ids
 from headrace_proto.errors import Corrupt, FormatUnknown
-from headrace_proto.events import CHECK_WIDTH, Kind, Outcome
+from headrace_proto.events import CHECK_WIDTH, POINT_WIDTH, Kind, Outcome
 from headrace_proto.home import Home
 from headrace_proto.journal import JournalReader, JournalWriter, machine
+from headrace_proto.journal.file import SegmentFile
 from headrace_proto.journal.layout import CHECKS_AT, COMMITTED_AT, segment_name
 from headrace_proto.limits import CHECK_BYTES, EVENT_BYTES_MAX, HEADER_BYTES, SEGMENT_BYTES_FIRST
 from tests.proto.journal.reading import Clock, decode, read_all, settle
@@ -108,6 +109,48 @@ def test_a_lying_index_costs_nothing(tmp_path: Path) -> None:
         reader.close()
         assert not damages
         assert points(raw) == EXPECTED
+
+
+def test_an_index_that_is_read_as_it_grows_says_what_it_says_as_a_whole(tmp_path: Path) -> None:
+    """Look by look, and below any position; what it says beyond the end is not kept."""
+    home = Home(tmp_path / "home")
+    writer = write(home, points=1, close=False)
+    file, grown = SegmentFile(home.journal(writer.source), 0), []
+    for step in range(1, 80 * CHECK_BYTES // POINT_WIDTH):
+        writer.point("v", step, 0.0, step)
+        if not step % 50:
+            file.checks(file.base + file.size)
+            file.refresh()
+            grown.append(len(file.checks(file.end)))
+    whole = SegmentFile(home.journal(writer.source), 0)
+    checks = list(whole.checks(whole.end))
+    assert grown == sorted(grown)
+    assert len(checks) > 70
+    for end in (0, CHECK_BYTES // 2, 10 * CHECK_BYTES, checks[9], checks[9] + CHECK_WIDTH, file.end - 1, file.end):
+        assert list(file.checks(end)) == [check for check in checks if check + CHECK_WIDTH <= end]
+    file.close()
+    whole.close()
+    writer.abandon()
+
+
+@pytest.mark.parametrize("lie_at", [0, 2, 40])
+def test_an_index_that_lies_ahead_of_its_writer_costs_nothing_either(tmp_path: Path, lie_at: int) -> None:
+    """Every event is read as it comes, before and after the writer has put it right."""
+    home, clock, raw = Home(tmp_path / "home"), Clock(), b""
+    writer = write(home, points=1, close=False)
+    lie = (HEADER_BYTES + 3 * CHECK_BYTES).to_bytes(4, "little")
+    overwrite(segment(home, writer), CHECKS_AT + 4 * lie_at, lie)
+    reader = JournalReader(home.journal(writer.source))
+    for step in range(1, 80 * CHECK_BYTES // POINT_WIDTH):
+        writer.point("v", step, step * 0.5, step)
+        if not step % 50:
+            settle(reader, clock)
+            found = reader.read(len(raw))
+            assert isinstance(found, bytes)
+            raw += found
+    assert points(raw) == [(float(step), step, step * 0.5) for step in range(step // 50 * 50 + 1)]
+    reader.close()
+    writer.abandon()
 
 
 def test_a_committed_offset_beyond_the_file_or_gone_back_is_ignored(tmp_path: Path) -> None:
