@@ -110,7 +110,7 @@ async def test_what_a_store_that_keeps_up_has_is_never_synced(bench: Bench, monk
     """It answers before the next look, whenever the writer logs; and once it does not, what it lacks is synced."""
     synced: list[str] = []
 
-    async def sync(_: Syncer, sources: list[Source]) -> None:
+    async def sync(_: Syncer, sources: list[Source], now_s: float) -> None:
         synced.extend(source.id for source in sources)
 
     monkeypatch.setattr(Syncer, "_sync", sync)
