@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from headrace.service.haste import in_haste
-from headrace.service.hiding import spare_pandas
+from headrace.service.hiding import load_arrow
 from headrace.service.lifecycle import run_service
 from headrace.service.logs import configure_logging
 from headrace.service.settings import ENV_PREFIX, load_settings
@@ -35,7 +35,7 @@ def serve(config: Path | None = None, *, parent: int | None = None, **flags: Any
 
 def _worker(settings: CollectorSettings, parent: int | None) -> Callable[[asyncio.Event], Awaitable[None]]:
     with in_haste():
-        spare_pandas()
+        load_arrow()
         from headrace_collector.collector import Collector  # who only watches workers has no use for Arrow
 
     async def work(stop: asyncio.Event) -> None:

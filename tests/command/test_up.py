@@ -78,9 +78,9 @@ def test_up_serves_until_it_is_stopped_and_leaves_nothing_behind(story: Story) -
 
 
 def test_no_part_carries_what_it_has_no_use_for(story: Story) -> None:
-    """Neither aiohttp, which nats-py would import, nor pandas, which Arrow would, is in a process that stays."""
+    """Neither aiohttp, which nats-py would import, nor pandas and ways to S3, which Arrow would, are in a process that stays."""
     assert "/pyarrow/" in story.mapped
-    for unused in ("/aiohttp/", "/multidict/", "/pandas/"):
+    for unused in ("/aiohttp/", "/multidict/", "/pandas/", "/libarrow_s3", "/pyarrow/_s3fs"):
         assert unused not in story.mapped
 
 

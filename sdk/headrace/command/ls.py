@@ -18,7 +18,7 @@ from headrace.command.find import open_for_reading
 from headrace.command.options import HomeOption, JsonOption, StoreOption
 from headrace.reading import StoredProject
 from headrace.reading.silence import silent_ones
-from headrace.service.hiding import spare_pandas
+from headrace.service.hiding import load_arrow
 from headrace_proto.errors import ChannelNotFound
 from headrace_proto.home import Home
 from headrace_proto.names import SYSTEM_CHANNELS
@@ -51,7 +51,7 @@ def ls(
     json: JsonOption = False,
 ) -> None:
     """List projects, or the experiments of one with the last values of their metrics."""
-    spare_pandas()
+    load_arrow()
     where = open_for_reading(store, Home(home))
     if project is None:
         _projects(where, json=json)
