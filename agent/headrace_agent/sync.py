@@ -162,13 +162,14 @@ async def _in_thread(journals: Sequence[_Journal]) -> _Failures:
 
 def _synced(journals: Sequence[_Journal]) -> _Failures:
     failures: _Failures = {}
+    above: set[str] = set()
     for source, folder, reader in journals:
         try:
             if reader is not None:
-                reader.sync()
+                reader.sync(above)
             else:  # it was closed, because there are too many
                 with closing(JournalReader(folder)) as own:
-                    own.sync()
+                    own.sync(above)
         except FileNotFoundError:  # somebody took the journal away
             continue
         except (OSError, HeadraceError) as error:

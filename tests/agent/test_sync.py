@@ -32,7 +32,7 @@ SEGMENTS = 200_000
 def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The sources that are synced, which nobody else does meanwhile."""
     sources: list[str] = []
-    monkeypatch.setattr(JournalReader, "sync", lambda reader: sources.append(reader.header.source))
+    monkeypatch.setattr(JournalReader, "sync", lambda reader, _: sources.append(reader.header.source))
     return sources
 
 
@@ -199,7 +199,7 @@ async def test_one_source_that_cannot_be_synced_costs_the_others_nothing(
     """They are synced in their time, while the pauses of the one grow."""
     synced: list[str] = []
 
-    def sync(reader: JournalReader) -> None:
+    def sync(reader: JournalReader, _: set[str]) -> None:
         synced.append(reader.header.source)
         if reader.header.source == bad.source:
             raise OSError(errno.EIO, "a bad sector")
@@ -240,6 +240,32 @@ async def test_a_source_whose_files_were_closed_is_synced_by_its_name(
         agent.tail._awake.update(awake)
         for one in (writer, gone):
             one.close(Outcome.SUCCEEDED)
+
+
+async def test_the_folders_that_journals_share_are_synced_once_a_round(
+    home: Home, nats_server: NatsServer, serve: Serve, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thousand trainers that start together have a thousand folders in one: its names, and those above, are the same for all."""
+    folders: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: folders.append(os.readlink(f"/proc/self/fd/{descriptor}")))
+    async with FarEnd(nats_server.url, answering=False), serve(sync_s=3600) as agent:
+        writers = [new_writer(home) for _ in range(5)]
+        for writer in writers:
+            log_points(writer, 10)
+        await until(
+            lambda: len(lanes := agent.tail.lanes) == 5 and all(lane.source.end for lane in lanes.values()),
+            "all are seen",
+        )
+        syncer = Syncer(agent.tail, STEADY_S)
+        for lane in agent.tail.lanes.values():
+            syncer._note(lane.source, 1000.0)
+        folders.clear()
+        await syncer.work(1000.0)
+        above = [home.journals, home.root, os.path.dirname(home.root)]
+        assert sorted(folders) == sorted([*above, *(writer.folder for writer in writers)])
+        assert sorted(disk.files) == sorted(os.path.join(writer.folder, "000000.seg") for writer in writers)
+        for writer in writers:
+            writer.close(Outcome.SUCCEEDED)
 
 
 async def test_a_system_without_another_thread_does_not_end_the_agent(

@@ -351,14 +351,17 @@ class JournalReader:
 
     # -- Care ------------------------------------------------------------------------------------------------------------
 
-    def sync(self) -> None:
-        """Return when everything committed survives a power loss. May run in another thread than the rest."""
+    def sync(self, above: set[str] | None = None) -> None:
+        """Return when everything committed survives a power loss. May run in another thread than the rest.
+
+        Who syncs many journals of a home hands the same set to each, made after all of them were opened: `above`, of `sync_names`.
+        """
         files = list(self._files)
         for file in files:
             file.sync()
         newest = files[-1].head.number
         if newest != self._linked:  # a file whose name is not on the disk is lost with all its bytes
-            sync_names(self.folder)
+            sync_names(self.folder, above)
             self._linked = newest
 
     def frees(self, below: int) -> bool:

@@ -160,13 +160,20 @@ def _create(path: str) -> int:
         return os.open(path, flags, FILE_MODE)
 
 
-def sync_names(folder: str) -> None:
-    """Bring the names in a journal's folder to the disk, and its own, up to the home's: a file without a name is lost."""
+def sync_names(folder: str, above: set[str] | None = None) -> None:
+    """Bring the names in a journal's folder to the disk, and its own, up to the home's: a file without a name is lost.
+
+    `above` are folders above whose names are there already: all journals of a home share them. Those that were synced are added.
+    """
     sync_file(folder)
     for _ in range(3):
         folder = os.path.dirname(folder)
+        if above is not None and folder in above:
+            continue
         with suppress(PermissionError):  # above the home we may have no business
             sync_file(folder)
+        if above is not None:
+            above.add(folder)
 
 
 def sync_file(path: str) -> None:
