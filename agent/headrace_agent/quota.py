@@ -18,6 +18,7 @@ from contextlib import suppress
 from typing import Final, NamedTuple
 
 from headrace_agent.ticks import tick
+from headrace_agent.trouble import Trouble
 from headrace_proto.home import FILE_MODE, Home
 
 PERIOD_S: Final = 1.0
@@ -61,6 +62,7 @@ class Quota:
         self._bytes_max = bytes_max
         self._unstored = unstored
         self.use = Use(0, 0)
+        self._trouble = Trouble(log)
         self.reached = os.path.exists(home.quota_marker)
 
     async def run(self) -> None:
@@ -89,7 +91,7 @@ class Quota:
         except FileNotFoundError:
             pass
         except OSError as error:
-            log.warning("the quota's marker cannot be changed: %s", error)
+            self._trouble.tell("the quota's marker cannot be changed: %s", error)
             return
         self.reached = reached
         if reached:

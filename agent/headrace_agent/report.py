@@ -20,6 +20,7 @@ from typing import Final
 from headrace.service.pausing import comes_within
 from headrace_agent.source import Source
 from headrace_agent.ticks import STEADY_S, until_tick
+from headrace_agent.trouble import Trouble
 from headrace_proto.home import FOLDER_MODE, Home
 from headrace_proto.spool import is_spool_file
 from headrace_proto.status import SourceStatus, Status, read_status, write_status
@@ -60,6 +61,7 @@ class Reporter:
         self._changed: dict[str, dict[str, Source]] = {}
         self._written_s: dict[str, float] = {}
         self._news = asyncio.Event()
+        self._trouble = Trouble(log)
 
     def changed(self, source: Source) -> None:
         """Something that trainers may want to know of this source has changed."""
@@ -142,7 +144,7 @@ class Reporter:
         try:
             _replace(path, Status(self._short_ids[experiment], os.getpid(), time.time(), sources))
         except OSError as error:  # the disk may be full: tried again in a while, or when somebody waits
-            log.warning("the status of experiment %s cannot be written: %s", experiment, error)
+            self._trouble.tell("the status of experiment %s cannot be written: %s", experiment, error)
             self._changed[experiment] = changed
 
     def remove_old(self, now_s: float) -> None:

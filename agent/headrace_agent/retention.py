@@ -57,7 +57,7 @@ class Retention:
         self._on_finished = on_finished
         self._kept: dict[str, _Kept] = {}
         self._leftovers = Leftovers(home, metrics)
-        self._trouble = Trouble()
+        self._unfreed, self._unkept = Trouble(log), Trouble(log)
         self._disk = ThreadPoolExecutor(1, "retention")  # one thread: what a cancelled round began ends before the next
 
     async def run(self) -> None:
@@ -94,7 +94,7 @@ class Retention:
         worth = [source for source in sources if keep_all or source in over or self._worth_keeping(source, now_ns)]
         marks = [(s, s.mark) for s in worth if s.mark is not None and s.mark != self._kept_of(s).mark]
         if marks:
-            await self._on_disk(_write_marks, [(source.folder, mark) for source, mark in marks])
+            await self._on_disk(self._write_marks, [(source.folder, mark) for source, mark in marks])
         self._kept.update((source.id, _Kept(mark, now_ns)) for source, mark in marks)
         for source in sources:
             kept = self._kept_of(source).mark
@@ -108,13 +108,7 @@ class Retention:
         try:
             source.trim(kept)
         except (OSError, HeadraceError) as error:  # a disk that turned read-only: shipping goes on
-            if times := self._trouble.came(time.monotonic()):
-                log.warning(
-                    "source %s: what the store has cannot be freed: %s (%d times since this was said last)",
-                    source.id,
-                    error,
-                    times,
-                )
+            self._unfreed.tell("source %s: what the store has cannot be freed: %s", source.id, error)
         else:
             source.kept = kept
 
@@ -136,6 +130,14 @@ class Retention:
         frees = source.reader.frees(mark.position) if source.reader else gain >= SEGMENT_BYTES_FIRST
         return frees or gain < 0 or now_ns - kept.at_ns >= KEEP_NS
 
+    def _write_marks(self, marks: list[tuple[str, Mark]]) -> None:
+        for folder, mark in marks:
+            try:
+                write_mark(folder, mark)
+            except OSError as error:
+                # Freeing goes on, because a full disk needs just that: the oldest segment left also says where to begin again.
+                self._unkept.tell("the mark of %s cannot be kept: %s", folder, error)
+
     async def _finish(self, source: Source) -> None:
         self._reporter.finished(source)
         self._tail.forget(source)
@@ -155,12 +157,3 @@ class Retention:
 
 def _remove(folder: str) -> None:
     shutil.rmtree(folder, ignore_errors=True)
-
-
-def _write_marks(marks: list[tuple[str, Mark]]) -> None:
-    for folder, mark in marks:
-        try:
-            write_mark(folder, mark)
-        except OSError as error:
-            # Freeing goes on, because a full disk needs just that: the oldest segment left also says where to begin again.
-            log.warning("the mark of %s cannot be kept: %s", folder, error)

@@ -58,7 +58,7 @@ class Syncer:
         self._synced: dict[str, int] = {}
         self._unsafe: dict[str, deque[tuple[int, float]]] = {}  # (end, when it was noticed), oldest first
         self._failing: dict[str, _Failing] = {}
-        self._trouble: Final = Trouble()
+        self._trouble: Final = Trouble(log)
         self._told = False
         self._busy = False
 
@@ -122,18 +122,15 @@ class Syncer:
         self._tell(failures, now_s)
 
     def _tell(self, failures: _Failures, now_s: float) -> None:
-        times = self._trouble.came(now_s, len(failures)) if failures else 0
-        if times:
+        if failures:
             source, error = next(iter(failures.items()))
-            log.warning(
-                "source %s cannot be synced: a power loss may take what it logged and the store does not have yet: %s "
-                "(%d times since this was said last, of %d sources now)",
+            self._told |= self._trouble.tell(
+                "source %s cannot be synced: a power loss may take what it logged and the store does not have yet: %s",
                 source,
                 error,
-                times,
-                len(failures),
+                times=len(failures),
+                now_s=now_s,
             )
-            self._told = True
         elif self._told and not self._failing:
             log.info("what could not be synced is synced, or stored, now")
             self._told = False

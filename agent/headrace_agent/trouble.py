@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from math import inf
 from typing import Final
 
@@ -10,23 +12,28 @@ PAUSE_S_MAX: Final = 3600.0
 
 
 class Trouble:
-    """When to tell of one kind of trouble. After PAUSE_S_MAX without any the next is told at once, as the first was."""
+    """One kind of trouble, whoever has it. After PAUSE_S_MAX without any the next is told at once, as the first was."""
 
-    def __init__(self) -> None:
+    def __init__(self, log: logging.Logger) -> None:
+        self._log: Final = log
         self._came_s = -inf
         self._next_s = -inf
         self._pause_s = PAUSE_S_MIN
         self._untold = 0
 
-    def came(self, now_s: float, times: int = 1) -> int:
-        """It came so many times more. How often since it was told last, when it is to be told now; else 0."""
+    def tell(self, text: str, *arguments: object, times: int = 1, now_s: float | None = None) -> bool:
+        """It came so many times more: warn of it, if it is time to; whether it was. Of `arguments` the newest are shown."""
+        now_s = time.monotonic() if now_s is None else now_s
         if now_s - self._came_s > PAUSE_S_MAX:
             self._next_s, self._pause_s = -inf, PAUSE_S_MIN
         self._came_s = now_s
         self._untold += times
         if now_s < self._next_s:
-            return 0
+            return False
         self._next_s = now_s + self._pause_s
         self._pause_s = min(2 * self._pause_s, PAUSE_S_MAX)
         told, self._untold = self._untold, 0
-        return told
+        if told > 1:
+            text, arguments = f"{text} (%d times since this was said last)", (*arguments, told)
+        self._log.warning(text, *arguments)
+        return True

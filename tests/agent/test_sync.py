@@ -183,7 +183,8 @@ async def test_what_cannot_be_synced_is_told_once_and_then_ever_more_rarely(
         assert 3 < len(told) < 9
         attempts = len(disk.files)
         assert attempts < 3600 / AGAIN_S_MAX + 10
-        assert sum(int(line.rpartition("(")[2].split()[0]) for line in told) <= attempts
+        assert not told[0].endswith("said last)")
+        assert 1 + sum(int(line.rpartition("(")[2].split()[0]) for line in told[1:]) <= attempts
         disk.error = None
         await _log_and_see(lane, writer, 10)
         await syncer.work(now_s + AGAIN_S_MAX)
@@ -310,14 +311,16 @@ async def test_what_is_noted_of_a_source_that_nobody_stores_is_bounded(
         writer.close(Outcome.SUCCEEDED)
 
 
-def test_trouble_is_told_at_once_after_it_was_away() -> None:
+def test_trouble_is_told_at_once_after_it_was_away(caplog: pytest.LogCaptureFixture) -> None:
     """The first of it, then at pauses that double, then each hour; and the first again after an hour without any."""
-    trouble, told = Trouble(), []
-    for second in range(4 * 3600):
-        if times := trouble.came(float(second)):
-            told.append((second, times))
-    assert [second for second, _ in told[:4]] == [0, PAUSE_S_MIN, 3 * PAUSE_S_MIN, 7 * PAUSE_S_MIN]
-    assert [times for _, times in told[:3]] == [1, PAUSE_S_MIN, 2 * PAUSE_S_MIN]
-    assert told[-1][0] - told[-2][0] == PAUSE_S_MAX
-    assert trouble.came(4 * 3600 + 1.0) == 0
-    assert trouble.came(4 * 3600 + 2 * PAUSE_S_MAX) > 0
+    trouble = Trouble(logging.getLogger("headrace_agent"))
+    told = [second for second in range(4 * 3600) if trouble.tell("a %s", "disk", now_s=float(second))]
+    assert told[:4] == [0, PAUSE_S_MIN, 3 * PAUSE_S_MIN, 7 * PAUSE_S_MIN]
+    assert told[-1] - told[-2] == PAUSE_S_MAX
+    assert [record.getMessage() for record in caplog.records[:3]] == [
+        "a disk",
+        f"a disk ({PAUSE_S_MIN:.0f} times since this was said last)",
+        f"a disk ({2 * PAUSE_S_MIN:.0f} times since this was said last)",
+    ]
+    assert not trouble.tell("a disk", now_s=4 * 3600 + 1.0)
+    assert trouble.tell("a disk", now_s=4 * 3600 + 2 * PAUSE_S_MAX)
