@@ -8,9 +8,9 @@ import stat
 import time
 from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
-from contextlib import suppress
 from typing import Final, NamedTuple
 
+from headrace_agent.trouble import Trouble
 from headrace_proto.errors import Corrupt, FormatUnknown, HeadraceError
 from headrace_proto.home import HIDDEN, Home
 from headrace_proto.ids import is_id
@@ -39,6 +39,7 @@ class Discovery:
         self._changed_ns = -1
         self._scanned_ns = 0
         self.refused: dict[str, Refused] = {}
+        self._trouble: Final = Trouble(log)
 
     def look(self, known: AbstractSet[str], now_ns: int) -> Iterator[JournalReader]:
         """The journals that have appeared, or that can be opened by now."""
@@ -72,7 +73,8 @@ class Discovery:
     def _worth_a_scan(self, now_ns: int) -> bool:
         try:
             changed_ns = os.stat(self._home.journals).st_mtime_ns
-        except FileNotFoundError:  # somebody clears the home away under us
+        except OSError as error:
+            self._tell(error)
             return False
         due = now_ns - self._scanned_ns >= FULL_SCAN_NS or any(r.retry_ns <= now_ns for r in self.refused.values())
         if changed_ns == self._changed_ns and not due and self._scanned_ns:
@@ -81,9 +83,17 @@ class Discovery:
         self._scanned_ns = now_ns
         return True
 
-    def _entries(self) -> Iterator[os.DirEntry[str]]:
-        with suppress(FileNotFoundError), os.scandir(self._home.journals) as entries:  # as above
-            yield from (entry for entry in entries if not entry.name.startswith(HIDDEN))
+    def _entries(self) -> list[os.DirEntry[str]]:
+        try:
+            with os.scandir(self._home.journals) as entries:
+                return [entry for entry in entries if not entry.name.startswith(HIDDEN)]
+        except OSError as error:
+            self._tell(error)
+            return []
+
+    def _tell(self, error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):  # else somebody clears the home away under us
+            self._trouble.tell("no journal that is new can be found: %s", error)
 
 
 def _open(entry: os.DirEntry[str]) -> JournalReader:

@@ -77,6 +77,9 @@ class Quota:
             self.use = await asyncio.to_thread(measure, self._home, self._unstored())
         except FileNotFoundError:  # a segment was trimmed between its listing and its stat: look again next time
             return
+        except OSError as error:
+            self._trouble.tell("what the disk holds cannot be measured: %s", error)
+            return
         limit = float("inf") if self._bytes_max is None else self._bytes_max * (REOPEN_AT if self.reached else 1.0)
         reached = self.use.owed >= limit
         if reached != self.reached:

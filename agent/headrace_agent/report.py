@@ -34,10 +34,10 @@ log = logging.getLogger(__name__)
 
 
 def spooled_files(home: Home, source: str) -> list[str]:
-    """The files of a source's spool that are whole, oldest first."""
+    """The files of a source's spool that are whole, oldest first. Raises `OSError` when that cannot be known."""
     try:
         return sorted(name for name in os.listdir(home.spool(source)) if is_spool_file(name))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
 
 
@@ -139,9 +139,10 @@ class Reporter:
         for source in changed.values():
             if source.mark is not None and source.mark.short_id:
                 self._short_ids[experiment] = source.mark.short_id
-            streamed, stored = max(source.window.acked, source.stored), source.stored
-            sources[source.id] = SourceStatus(streamed, stored, len(spooled_files(self._home, source.id)))
         try:
+            for source in changed.values():
+                streamed, stored = max(source.window.acked, source.stored), source.stored
+                sources[source.id] = SourceStatus(streamed, stored, len(spooled_files(self._home, source.id)))
             _replace(path, Status(self._short_ids[experiment], os.getpid(), time.time(), sources))
         except OSError as error:  # the disk may be full: tried again in a while, or when somebody waits
             self._trouble.tell("the status of experiment %s cannot be written: %s", experiment, error)
@@ -152,10 +153,10 @@ class Reporter:
         folder = os.path.dirname(self._home.status("any"))
         try:
             names = os.listdir(folder)
-        except FileNotFoundError:  # somebody clears the home away under us
+        except OSError:  # somebody clears the home away under us
             return
         for name in names:
             path = os.path.join(folder, name)
-            with suppress(FileNotFoundError):
+            with suppress(OSError):
                 if name.partition(".")[0] not in self._live and now_s - os.stat(path).st_mtime > KEPT_S:
                     os.unlink(path)

@@ -90,7 +90,7 @@ class Retention:
             for lane in lanes
             if lane.source.mark is not lane.source.kept or lane.source.closed or lane.source.death is not Death.UNPROVEN
         ]
-        over = [source for source in sources if source.over and not spooled_files(self._home, source.id)]
+        over = [source for source in sources if source.over and not self._has_files(source)]
         worth = [source for source in sources if keep_all or source in over or self._worth_keeping(source, now_ns)]
         marks = [(s, s.mark) for s in worth if s.mark is not None and s.mark != self._kept_of(s).mark]
         if marks:
@@ -103,6 +103,13 @@ class Retention:
         for source in over:
             if source.id in self._tail.lanes and source.over:
                 await self._finish(source)
+
+    def _has_files(self, source: Source) -> bool:
+        try:
+            return bool(spooled_files(self._home, source.id))
+        except OSError as error:
+            self._unfreed.tell("source %s: whether it has files left cannot be known: %s", source.id, error)
+            return True
 
     def _trim(self, source: Source, kept: Mark) -> None:
         try:

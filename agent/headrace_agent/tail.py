@@ -251,13 +251,13 @@ class Tail:
 
     def _take_flush_requests(self) -> set[str]:
         """The experiments for which a trainer waits."""
-        with suppress(FileNotFoundError):
-            experiments = set(os.listdir(self._home.flush_requests))
-            for experiment in experiments:
-                with suppress(OSError):
+        experiments = set()
+        with suppress(OSError):  # somebody cleared the folder away, or put something else in its place
+            for experiment in os.listdir(self._home.flush_requests):
+                with suppress(OSError):  # what cannot be taken away is no request: it would be one for ever
                     os.unlink(self._home.flush_request(experiment))
-            return experiments
-        return set()
+                    experiments.add(experiment)
+        return experiments
 
     def close(self) -> None:
         """Close every file. Nothing is looked at any more, and `run` has ended."""

@@ -11,7 +11,6 @@ import asyncio
 import logging
 import os
 import time
-from contextlib import suppress
 from typing import Final
 
 from headrace.service.pausing import comes_within
@@ -24,6 +23,7 @@ from headrace_agent.source import Source
 from headrace_agent.spoolfile import FileLane
 from headrace_agent.tail import Tail
 from headrace_agent.ticks import STEADY_S, until_tick
+from headrace_agent.trouble import Trouble
 from headrace_proto.home import Home
 from headrace_proto.messages import UNNAMED, FileMark, Rewind
 
@@ -57,6 +57,7 @@ class Uploader:
         self._run = run
         self._seen: dict[str, int] = {}
         self._news = asyncio.Event()
+        self._trouble = Trouble(log)
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -90,17 +91,30 @@ class Uploader:
         stamp, so it is looked at once more."""
         changed = []
         now_ns = time.time_ns()
-        with suppress(FileNotFoundError), os.scandir(self._home.spools) as entries:
-            for entry in entries:
-                changed_ns = entry.stat(follow_symlinks=False).st_mtime_ns
-                if self._seen.get(entry.name) != changed_ns:
-                    changed.append(entry.name)
-                    if abs(now_ns - changed_ns) > SAME_STAMP_NS:
-                        self._seen[entry.name] = changed_ns
+        try:
+            with os.scandir(self._home.spools) as entries:
+                for entry in entries:
+                    changed_ns = entry.stat(follow_symlinks=False).st_mtime_ns
+                    if self._seen.get(entry.name) != changed_ns:
+                        changed.append(entry.name)
+                        if abs(now_ns - changed_ns) > SAME_STAMP_NS:
+                            self._seen[entry.name] = changed_ns
+        except OSError as error:
+            self._tell(error)
         return changed
 
+    def _tell(self, error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):  # else somebody clears the home away under us
+            self._trouble.tell("files that wait to be sent cannot be looked for, or not be deleted: %s", error)
+
     def _find(self, source: Source) -> None:
-        for name in spooled_files(self._home, source.id):
+        try:
+            names = spooled_files(self._home, source.id)
+        except OSError as error:
+            self._seen.pop(source.id, None)
+            self._tell(error)
+            return
+        for name in names:
             if (source.id, name) not in self.lanes:
                 lane = FileLane(
                     self._home, source.header, name, self._budget, self._site, self._run, on_sent=self._offer_next
@@ -155,7 +169,10 @@ class Uploader:
             )
         self._metrics.files.labels(outcome).inc()
         self._forget(lane)
-        await asyncio.to_thread(lane.set_aside if outcome == "refused" else lane.free)
+        try:
+            await asyncio.to_thread(lane.set_aside if outcome == "refused" else lane.free)
+        except OSError as error:  # it stays, and so does its journal: the next agent sends it again
+            self._tell(error)
         source_lane = self._tail.lanes.get(lane.header.source)
         if source_lane is not None:
             self._reporter.changed(source_lane.source)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -90,6 +93,88 @@ async def test_a_segment_that_changes_under_the_agent_stops_nobody(
     good.close(Outcome.SUCCEEDED)
     assert points_of(far.bytes[good.source]) == [float(i) for i in range(1000)]
     assert points_of(far.bytes[bad.source]) == [float(i) for i in range(100)]
+
+
+FOLDERS: dict[str, Callable[[Home, str], str]] = {
+    "a source's spool": lambda home, source: home.spool(source),
+    "all spools": lambda home, _: home.spools,
+    "flush requests": lambda home, _: home.flush_requests,
+    "status files": lambda home, _: os.path.dirname(home.status("any")),
+}
+
+
+@pytest.mark.parametrize("which", FOLDERS)
+async def test_a_file_in_the_place_of_a_folder_stops_nobody(
+    home: Home, nats_server: NatsServer, serve: Serve, which: str
+) -> None:
+    """What is logged is shipped, and what is stored is freed, although nothing can be looked for there."""
+    bad, good = new_writer(home), new_writer(home)
+    async with FarEnd(nats_server.url) as far, serve() as agent:
+        log_points(bad, 100)
+        spool(home, bad.source, 1, b"a file")
+        await far.has_all(bad)
+        place = Path(FOLDERS[which](home, bad.source))
+        shutil.rmtree(place)
+        place.touch()
+        looks = agent.tail._looks
+        await until(lambda: agent.tail._looks > looks + 20, "it looks again and again")
+        log_points(good, 1000)
+        good.close(Outcome.SUCCEEDED)
+        await far.has_all(good, "the other one flows")
+        await until(lambda: not os.path.exists(good.folder), "and is deleted")
+        bad.close(Outcome.SUCCEEDED)
+
+
+async def test_a_disk_that_lists_no_folder_stops_nobody(
+    home: Home,
+    nats_server: NatsServer,
+    serve: Serve,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """EIO, or ESTALE of a server of files: what is known is shipped, nothing is deleted that may still have files, it is told once
+    by each that looks, and what is new is found afterwards."""
+    failing: list[bool] = []
+
+    def failed(real: Callable[..., Any]) -> Callable[..., Any]:
+        def called(path: Any = ".", *arguments: Any, **named: Any) -> Any:
+            if failing and str(path).startswith(home.root):
+                raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+            return real(path, *arguments, **named)
+
+        return called
+
+    for call in ("listdir", "scandir"):
+        monkeypatch.setattr(os, call, failed(getattr(os, call)))
+    async with FarEnd(nats_server.url) as far, serve() as agent:
+        known = new_writer(home)
+        log_points(known, 100)
+        await far.has_all(known)
+        failing.append(True)
+        later = new_writer(home)
+        log_points(later, 100)
+        name = spool(home, known.source, 1, b"a file")
+        log_points(known, 100, 100)
+        known.close(Outcome.SUCCEEDED)
+        await far.has_all(known)
+        await agent.quota.work()
+        await agent.retention.work(0)
+        assert os.path.exists(known.folder)
+        assert later.source not in agent.tail.lanes
+        told = [record.getMessage() for record in caplog.records if os.strerror(errno.ESTALE) in record.getMessage()]
+        assert len(told) == len({line[:20] for line in told}) >= 4
+        failing.clear()
+        await far.has_all(later)
+        await until(lambda: (known.source, name) in far.done_files, "the file is found, and sent")
+        await until(lambda: not os.path.exists(known.folder), "now nothing is left of it")
+        later.close(Outcome.SUCCEEDED)
+
+
+async def test_a_request_that_cannot_be_taken_away_is_none(home: Home, nats_server: NatsServer, serve: Serve) -> None:
+    """A folder among the flush requests would else be one at each look, for ever."""
+    async with FarEnd(nats_server.url), serve() as agent:
+        os.mkdir(home.flush_request("a" * 32))
+        assert agent.tail._take_flush_requests() == set()
 
 
 def test_a_journal_folder_that_is_a_link_or_open_to_all_is_refused(home: Home, tmp_path: Path) -> None:
