@@ -7,11 +7,11 @@ Invariants
 2. A commit that could not be created has no effect. Whose the existing one is, its nonce tells: an answer may get lost.
 3. Nothing here acknowledges anything. A caller does, after `commit` has returned.
 
-When the create is lost to another writer: if no source that the commit builds on has moved, the whole commit is
-made again upon the new head (automatic steps and resets may come out differently there, so parts are written anew, too); if one
-moved, somebody else owns those sources, and `CommitConflict` tells the caller to drop what it holds and to ask again.
+When the create is lost to another writer: if no source that the commit builds on has moved, the whole commit is made again upon the
+new head (automatic steps and resets may come out differently there, so parts are written anew, too); if one moved, somebody else
+owns those sources, and `CommitConflict` tells the caller to drop what it holds and to ask again.
 
-What changes is for one thread at a time; what only tells (`watermark`, `pending`, ...) reads immutable values, at any time.
+What changes it is for one thread at a time; what only tells (`head.HeadView`) may be asked by any, at any time.
 """
 
 from __future__ import annotations
@@ -22,14 +22,11 @@ from contextlib import contextmanager, suppress
 from math import inf
 from typing import Any, Final, NamedTuple
 
-import pyarrow as pa
-
 from headrace_proto.errors import CommitConflict, Corrupt
 from headrace_proto.ids import random_id
 from headrace_proto.limits import ASIDE_MAX, RETENTION_S
-from headrace_proto.store import compaction, curation, layout, parts
-from headrace_proto.store.apply import Draft, FileDone, Place, Tables, apply
-from headrace_proto.store.apply.files import file_number
+from headrace_proto.store import compaction, curation, layout
+from headrace_proto.store.apply import Draft, FileDone, Tables, apply
 from headrace_proto.store.apply.finish import archive, document_of, registers_of
 from headrace_proto.store.backend import Store, store_id
 from headrace_proto.store.claims import claim_id
@@ -42,18 +39,10 @@ from headrace_proto.store.commits import (
     Parts,
     PendingFile,
     Side,
-    SourceState,
 )
 from headrace_proto.store.curation import Change
-from headrace_proto.store.documents import (
-    FILE_FOLDERS,
-    ExperimentDocument,
-    FileGroup,
-    FileRecord,
-    LostRange,
-    SourceRecord,
-    at_us,
-)
+from headrace_proto.store.documents import FILE_FOLDERS, ExperimentDocument, at_us
+from headrace_proto.store.head import Head, HeadView
 from headrace_proto.store.intake import Batch
 from headrace_proto.store.publishing import DocumentFile
 from headrace_proto.store.records import DOCUMENT_FORMAT
@@ -65,8 +54,6 @@ ATTEMPTS_MAX: Final = 16
 """Commits lost in a row to writers of other sources before the caller is told to come back later."""
 LISTINGS_MAX: Final = 5
 """Listings of one load; each further one means that a sweep was faster than our reading."""
-
-
 LATE_S: Final = RETENTION_S / 2
 """From a look at the head to the creation of its successor; past this the commit counts as lost."""
 LOOK_AGAIN_S: Final = RETENTION_S / 8
@@ -101,18 +88,11 @@ class _Late(Exception):
     """
 
 
-class _Head(NamedTuple):
-    """What is stored, as far as it was read: replaced as a whole, so that any thread reads what fits together."""
-
-    commit: Commit | None = None
-    side: Side = Side()
-
-
 def _fields_of(commit: Commit) -> dict[str, Any]:
     return {name: getattr(commit, name) for name in Commit.model_fields}
 
 
-class Chain:
+class Chain(HeadView):
     """The commits of one experiment in one store."""
 
     def __init__(
@@ -120,17 +100,14 @@ class Chain:
     ) -> None:
         """`clock` gives seconds that go on while this process is stopped or its host sleeps; `wanted_id` is the id that a new
         experiment is to have, if that is free."""
-        self.store: Final = store
-        self.place: Final = Place(project, experiment)
-        self.folder: Final = layout.experiment_folder(project, experiment)
-        self._head = _Head()
+        super().__init__(store, project, experiment)
         self._clock: Final = clock
         self._wanted_id: Final = wanted_id
         self._looked_at = -inf  # when the head was surely the newest commit
         self._store_id = ""
         self._document_file = DocumentFile(store, layout.document_file(project, experiment))
 
-    # -- What is stored -------------------------------------------------------------------------------------------------
+    # -- Looking at it --------------------------------------------------------------------------------------------------
 
     def load(self) -> Chain:
         """Read the newest commit, if it is newer than `head`. Raises `FormatUnknown`, `Corrupt` or `OSError`."""
@@ -141,7 +118,7 @@ class Chain:
                 break
             try:
                 commit = self.read_commit(number)
-                self._head = _Head(commit, self._read_side(commit.side))
+                self._head = Head(commit, self._read_side(commit.side))
             except FileNotFoundError:
                 continue  # swept since the listing, so there is a newer one
             break
@@ -158,94 +135,11 @@ class Chain:
         if self._clock() - self._looked_at > LOOK_AGAIN_S:
             self.load()
 
-    @property
-    def head(self) -> Commit | None:
-        """The newest commit that was read or made."""
-        return self._head.commit
-
-    @property
-    def number(self) -> int:
-        """The head's number, 0 if the experiment has no commit."""
-        return self.head.number if self.head else 0
-
-    @property
-    def document(self) -> ExperimentDocument:
-        """The head's document; an empty one if the experiment has no commit."""
-        if self.head:
-            return self.head.document
-        return ExperimentDocument(internal_id=self.place.experiment, project=self.place.project)
-
-    def watermark(self, source: str) -> int:
-        """The position below which the store holds everything of a source, but for what `lost` says."""
-        return self._state(source).position
-
-    def site(self, source: str) -> str:
-        """The first site that sent a source, "" while there is none."""
-        return self._state(source).site
-
-    def dead(self, source: str) -> bool:
-        """Whether a source's writer was observed dead where its watermark stands."""
-        state = self._state(source)
-        return state.dead_at is not None and state.dead_at >= state.position
-
-    def over(self, source: str) -> bool:
-        """Whether a source has ended where its watermark stands: it said so, or its writer was observed dead."""
-        commit, side = self._head
-        if commit and source in commit.document.sources:
-            return commit.document.sources[source].state != "open"
-        return source in side.sources
-
-    def lost(self, source: str) -> tuple[LostRange, ...]:
-        """The ranges below the watermark that the store does not have, and takes when they come."""
-        commit, side = self._head
-        if commit and source in commit.document.sources:
-            return commit.document.sources[source].lost
-        return side.sources[source].record.lost if source in side.sources else ()
-
-    def pending(self, source: str, file: str) -> PendingFile | None:
-        """Where a spooled file's bytes are awaited; None before its event is stored, and once it is finished."""
-        return self.head.pending.get(f"{source}/{file}") if self.head else None
-
     def awaits(self, file: PendingFile) -> bool:
         """Whether the newest commit still waits for the file. Looks without moving `head`, so that any thread may ask."""
         newest = Chain(self.store, *self.place, clock=self._clock)
         newest._head = self._head
         return newest.load().pending(file.source, file.file) == file
-
-    def has_file(self, source: str, file: str) -> bool:
-        """Whether a spooled file needs no more bytes, whatever became of it."""
-        number = file_number(file)
-        return number is not None and any(first <= number < first + count for first, count in self._state(source).files)
-
-    def sources(self) -> dict[str, SourceRecord]:
-        """All sources, archived ones too."""
-        archived = {source: item.record for source, item in self._head.side.sources.items()}
-        return {**archived, **self.document.sources}
-
-    @property
-    def source_count(self) -> int:
-        """How many sources the experiment has, archived ones too."""
-        commit, side = self._head
-        return len(side.sources) + (len(commit.sources) if commit else 0)
-
-    def artifacts(self) -> dict[str, FileRecord]:
-        """All artifacts, archived ones too."""
-        archived = {path: item.record for path, item in self._head.side.artifacts.items() if item.record}
-        return {**archived, **self.document.artifacts}
-
-    def source_files(self) -> dict[str, FileRecord]:
-        """All source files of the program, archived ones too."""
-        archived = {path: item.record for path, item in self._head.side.source_files.items() if item.record}
-        return {**archived, **self.document.source_files}
-
-    def was_archived(self, group: FileGroup, path: str) -> bool:
-        """Whether the side file has a word about a file, be it that it was removed."""
-        return path in getattr(self._head.side, group)
-
-    def read(self, kind: PartKind, channels: Iterable[str] | None = None) -> pa.Table:
-        """All stored points of some channels (all, if None), hidden ones too, sorted by channel, step and time."""
-        paths = [f"{self.folder}/{part.path}" for part in self.head.parts.of(kind)] if self.head else []
-        return parts.read(self.store, kind, paths, None if channels is None else set(channels))
 
     # -- Changing it ----------------------------------------------------------------------------------------------------
 
@@ -438,20 +332,11 @@ class Chain:
             self._looked_at = -inf
             raise _Late
         self._looked_at = began  # a successor can only have come after this
-        self._head = _Head(commit, side)
+        self._head = Head(commit, side)
         self._document_file.refresh(commit, now_ns)
         return True
 
     # -- Small things ---------------------------------------------------------------------------------------------------
-
-    def _state(self, source: str) -> SourceState:
-        commit, side = self._head
-        if commit and source in commit.sources:
-            return commit.sources[source]
-        return side.sources[source].state if source in side.sources else SourceState()
-
-    def _live(self, kind: PartKind) -> tuple[PartRecord, ...]:
-        return self.head.parts.of(kind) if self.head else ()
 
     def read_commit(self, number: int) -> Commit:
         """One commit. Raises `FileNotFoundError` when it was swept, `FormatUnknown` or `Corrupt`."""

@@ -23,6 +23,7 @@ from headrace_proto import events
 from headrace_proto.errors import Corrupt
 from headrace_proto.events import Kind
 from headrace_proto.limits import BATCH_EVENTS_MAX, EVENT_BYTES_MAX
+from headrace_proto.store.points import Points, Rows, records_at, row_values
 from headrace_proto.store.shapes import KNOWN_KINDS, checked_fields
 from headrace_proto.store.tables import NUMBERS_MAX, is_schema_number, undefined_row_channel
 
@@ -43,66 +44,12 @@ class BadCut(Corrupt):
     """A batch must be cut at a position that is no boundary between its events."""
 
 
-class Points(NamedTuple):
-    """Numeric points. One length for all columns."""
-
-    position: NDArray[np.int64]  # of the event; the values of one row share it
-    channel: NDArray[np.int32]  # the source's number for it
-    step: NDArray[np.float64]  # 0.0 where automatic
-    automatic: NDArray[np.bool_]
-    time_us: NDArray[np.int64]
-    value: NDArray[np.float64]
-
-    def of(self, wanted: NDArray[np.bool_]) -> Points:
-        """Some of them."""
-        return Points._make(column[wanted] for column in self)
-
-    def flat(self) -> Points:
-        """Itself."""
-        return self
-
-
-class Rows(NamedTuple):
-    """Rows of one schema, all with a step of their own or all without: n events of k values. They stay a grid as long as they can,
-    because a column of it is a channel in order, and nothing need be repeated or sorted value by value. The values stay where they
-    are."""
-
-    position: NDArray[np.int64]  # (n,)
-    channel: NDArray[np.int32]  # (k,)
-    step: NDArray[np.float64]  # (n,), 0.0 where automatic
-    automatic: bool
-    time_us: NDArray[np.int64]  # (n,)
-    raw: bytes
-    begin: NDArray[np.int64]  # (n,) where in `raw` the values of each row begin
-
-    def of(self, wanted: NDArray[np.bool_]) -> Rows:
-        """Some of the rows."""
-        position, channel, step, automatic, time_us, raw, begin = self
-        return Rows(position[wanted], channel, step[wanted], automatic, time_us[wanted], raw, begin[wanted])
-
-    def values(self) -> NDArray[np.float64]:
-        """The values (n, k), in the order of bytes that they came in."""
-        return _row_values(self.raw, self.begin, len(self.channel))
-
-    def flat(self) -> Points:
-        """The same as points, value by value."""
-        count, width = len(self.step), len(self.channel)
-        return Points(
-            np.repeat(self.position, width),
-            np.tile(self.channel, count),
-            np.repeat(self.step, width),
-            np.full(count * width, self.automatic),
-            np.repeat(self.time_us, width),
-            self.values().astype(np.float64).ravel(),
-        )
-
-
 OVERSIZED: Final = -1
 """In place of the kind of an event that is larger than any may be: it is not looked at."""
 
 
 class Event(NamedTuple):
-    """Any other event."""
+    """An event that is neither a point nor a row."""
 
     position: int
     kind: int
@@ -111,7 +58,7 @@ class Event(NamedTuple):
 
 
 class Decoded(NamedTuple):
-    """A batch."""
+    """What a batch holds."""
 
     points: Points | Rows  # rows where the batch logs nothing else
     automatic_rows: list[NDArray[np.int32]]  # the channels of each schema whose rows here are automatic
@@ -142,6 +89,7 @@ _HOT: Final = {
     Kind.AUTO_ROW: _AUTO_ROW,
     Kind.CHECK: _POINT,
 }
+# msgpack's first byte of an array is 0x90 and its length
 _HEADS: Final = {kind: 0x94 if dtype in (_AUTO_POINT, _AUTO_ROW) else 0x95 for kind, dtype in _HOT.items()}
 _ROW_HEADS: Final = {kind: bytes((_HEADS[kind], kind)) for kind in (Kind.ROW, Kind.AUTO_ROW)}
 _CHECK_HEAD: Final = bytes((_HEADS[Kind.CHECK], Kind.CHECK))
@@ -185,7 +133,9 @@ def event_ends(raw: bytes) -> NDArray[np.int64]:
         if ends
         else np.empty(0, np.uint8)
     )
-    if not ((heads & 0xF0 == 0x90) | (heads == 0xDC) | (heads == 0xDD)).all():
+    if not (
+        (heads & 0xF0 == 0x90) | (heads == 0xDC) | (heads == 0xDD)
+    ).all():  # msgpack's arrays: short, 16 and 32 bits
         raise Poison("between the events lies something that is no array")
     return found
 
@@ -371,7 +321,10 @@ class _Mixed:
 
     def _pieces(self, kind: Kind, index: NDArray[np.int64]) -> list[_Piece]:
         dtype = _HOT[kind]
-        records = _gathered(self._raw, self._starts[index], dtype)
+        starts = self._starts[index]
+        if int(starts[-1]) + dtype.itemsize > len(self._raw):
+            raise Poison("the last event is shorter than its kind")
+        records = records_at(self._raw, starts, dtype)
         if _wrong_tags(records):
             raise Poison(f"an event of kind {kind.name} has a wrong tag")
         if kind == Kind.CHECK:
@@ -447,19 +400,6 @@ class _Mixed:
         if piece.begin is None:
             points.value[at] = piece.records["value"]
         else:
-            points.value[at] = _row_values(self._raw, piece.begin, width).ravel()
+            points.value[at] = row_values(self._raw, piece.begin, width).ravel()
         if not piece.automatic:
             points.step[at] = spread(piece.records["step"].astype(np.float64))
-
-
-def _gathered(raw: bytes, starts: NDArray[np.int64], dtype: np.dtype[np.void]) -> NDArray[np.void]:
-    """The records at `starts`, copied out of overlapping views one byte apart."""
-    if int(starts[-1]) + dtype.itemsize > len(raw):
-        raise Poison("the last event is shorter than its kind")
-    return np.ndarray((len(raw) - dtype.itemsize + 1,), dtype, raw, strides=(1,))[starts]
-
-
-def _row_values(raw: bytes, begin: NDArray[np.int64], width: int) -> NDArray[np.float64]:
-    """The values (n, k) of rows, big-endian as they lie."""
-    packed = _gathered(raw, begin, np.dtype((np.void, 8 * width)))
-    return packed.view(">f8").reshape(len(begin), width)

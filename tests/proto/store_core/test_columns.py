@@ -16,6 +16,7 @@ from headrace_proto.events import Kind
 from headrace_proto.limits import CHANNELS_MAX
 from headrace_proto.store import columns
 from headrace_proto.store.columns import BadCut, Poison, cut, decode, encoded_points, event_ends
+from headrace_proto.store.points import Rows
 from tests.proto.store_core.script import NOW_NS, Source
 
 Model = list[tuple[int, int, float | None, int, float]]
@@ -251,7 +252,7 @@ def test_rows_between_checks_are_stepped_over(monkeypatch: pytest.MonkeyPatch, s
             source.check()
     monkeypatch.setattr(columns, "event_ends", None)
     rows = decode(source.batch().raw, 0, SCHEMAS).points
-    assert isinstance(rows, columns.Rows)
+    assert isinstance(rows, Rows)
     assert rows.values().tolist() == [[1.0, 2.0, 3.0]] * 100
 
 

@@ -17,7 +17,6 @@ from headrace_proto.errors import InvalidName
 from headrace_proto.limits import ASIDE_MAX, COMMIT_EVENTS_MAX, EXPERIMENT_CHANNELS_MAX, EXPERIMENT_WORDS_MAX
 from headrace_proto.store import layout
 from headrace_proto.store.apply.room import Room
-from headrace_proto.store.columns import Points, Rows
 from headrace_proto.store.commits import (
     PART_KINDS,
     ArchivedFile,
@@ -36,6 +35,7 @@ from headrace_proto.store.documents import (
     FileRecord,
     SourceRecord,
 )
+from headrace_proto.store.points import Points, Rows
 from headrace_proto.store.registers import Stamp, wins
 from headrace_proto.store.tables import UNDEFINED, SourceTable, placeholder
 

@@ -17,11 +17,12 @@ from headrace_proto.limits import REGISTERS_MAX, TEXT_CHARACTERS_SHOWN
 from headrace_proto.store.apply import latest, numeric
 from headrace_proto.store.apply.draft import Columns, Draft, RowColumns, SeriesRow
 from headrace_proto.store.apply.sources import count_gap
-from headrace_proto.store.columns import Event, Points, Rows
+from headrace_proto.store.columns import Event
 from headrace_proto.store.commits import PART_KINDS, PartKind
 from headrace_proto.store.documents import Last, at_us
 from headrace_proto.store.parts import SCHEMAS
 from headrace_proto.store.plain import plain_float
+from headrace_proto.store.points import Points, Rows
 from headrace_proto.store.sorting import channel_runs
 from headrace_proto.store.steps import NO_STEP
 from headrace_proto.store.stretches import Stretch
