@@ -117,7 +117,7 @@ def test_no_banned_call() -> None:
     none_of(found, "banned calls")
 
 
-def test_no_shell() -> None:
+def test_no_command_line_is_put_together_for_a_shell() -> None:
     """No command line is put together for a shell."""
     found = [
         shown(path, call.lineno)

@@ -151,7 +151,7 @@ class TestStoring:
                 await broker.stored(rank)
         assert points(store, ranks[0].experiment) == sorted(point for rank in ranks for point in rank.points)
 
-    async def test_s3_store(self, nats_server: NatsServer, s3_url: str) -> None:
+    async def test_an_object_store_is_committed_to_like_a_folder(self, nats_server: NatsServer, s3_url: str) -> None:
         """The same on an object store, through its conditional writes."""
         source = logged()
         file = source.artifact("model.bin", b"weights" * 20_000)

@@ -28,7 +28,7 @@ def settings(config: Path | None = None, **flags: Any) -> CollectorSettings:
 
 
 class TestSettings:
-    def test_defaults(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_told_nothing_it_stores_into_the_home_as_one_worker(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Told nothing, a collector stores into the home's store, as one worker with 16 partitions."""
         told = settings()
         assert (told.store, told.workers, told.partitions) == (str(told.home / "store"), 1, 16)

@@ -28,7 +28,7 @@ def test_the_version_loads_no_command() -> None:
     assert said.splitlines() == [f"headrace {__version__}", "[]"]
 
 
-def test_version(said: Callable[..., str]) -> None:
+def test_version_is_said_without_a_command(said: Callable[..., str]) -> None:
     """--version says which."""
     assert said("--version") == f"headrace {__version__}\n"
 

@@ -79,7 +79,7 @@ def salt(store: str) -> neptune.Session:
     return neptune.Session(backend=neptune.Backend(session=hr.Session(store=store)))
 
 
-def test_projects(salt: neptune.Session) -> None:
+def test_projects_list_and_show_as_on_the_page(salt: neptune.Session) -> None:
     """Members, lists and leaderboards; experiments are shown as on the page."""
     assert page.members(salt) == ["josh", "neyo"]
     assert repr(page.experiments(salt)) == "[Experiment(SAL-1)]"
@@ -103,7 +103,7 @@ def test_experiments_are_created(project: neptune.Project, capsys: pytest.Captur
     assert shown[1] == f"headrace show {made[0].internal_id} --project neptune-ai/sandbox"
 
 
-def test_notebooks(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_notebook_is_found_by_its_id(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Made, and found by the id."""
     monkeypatch.setenv("NEPTUNE_PROJECT", SALT)
     monkeypatch.setenv("HEADRACE_STORE", store)
@@ -117,7 +117,7 @@ def test_identity_and_state(project: neptune.Project) -> None:
 
 
 @both
-def test_facts(experiment: Experiment, handle: Handles) -> None:
+def test_facts_come_back_as_on_the_page(experiment: Experiment, handle: Handles) -> None:
     """System properties, tags, properties, parameters."""
     experiment.append_tag(["tag-1", "tag-2"])
     experiment.set_property("host", "node-7")
@@ -128,7 +128,7 @@ def test_facts(experiment: Experiment, handle: Handles) -> None:
 
 
 @both
-def test_series(experiment: Experiment, handle: Handles) -> None:
+def test_series_give_their_last_values_and_channels(experiment: Experiment, handle: Handles) -> None:
     """Metrics, texts, and their last values: as values, and as channels."""
     logs = page.metrics(handle(experiment))
     assert logs == {"accuracy": 0.8}
@@ -146,7 +146,7 @@ def test_series(experiment: Experiment, handle: Handles) -> None:
 
 
 @both
-def test_images(experiment: Experiment, handle: Handles) -> None:
+def test_images_of_every_form_on_the_page_are_stored(experiment: Experiment, handle: Handles) -> None:
     """Paths, pictures, arrays of every shape, figures."""
     page.images(handle(experiment))
     page.figures(handle(experiment))
@@ -160,7 +160,9 @@ def test_images(experiment: Experiment, handle: Handles) -> None:
 
 
 @both
-def test_files(experiment: Experiment, handle: Handles, tmp_path: Path) -> None:
+def test_files_are_logged_downloaded_and_deleted_as_on_the_page(
+    experiment: Experiment, handle: Handles, tmp_path: Path
+) -> None:
     """Logged, downloaded, deleted. Of an empty path the old code said that it refuses to delete everything; so do we."""
     page.artifacts(handle(experiment))
     for name in ("forest_results.pkl", "other_results.pkl", "data/images/a.png", "directory/a"):
@@ -179,7 +181,7 @@ def test_files(experiment: Experiment, handle: Handles, tmp_path: Path) -> None:
         stored(experiment).download_artifact("forest_results.pkl")
 
 
-def test_hardware(store: str) -> None:
+def test_hardware_is_read_as_on_the_page(store: str) -> None:
     """The page's own reading: after 3 seconds the experiment used 16.7 GB of memory."""
     made = Stored(open_store(store), SALT)
     agent = Source(Role.SYSTEM)
@@ -191,7 +193,7 @@ def test_hardware(store: str) -> None:
 
 
 @both
-def test_ends(project: neptune.Project, experiment: Experiment, handle: Handles) -> None:
+def test_an_end_is_what_was_said_of_it(project: neptune.Project, experiment: Experiment, handle: Handles) -> None:
     """Succeeded, and failed with what was said."""
     page.success(handle(experiment))
     other = project.create_experiment(upload_source_files=[])

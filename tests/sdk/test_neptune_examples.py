@@ -113,7 +113,7 @@ def test_experiments_are_created(project: hr.Project) -> None:
     assert list(larger.source_files) == ["net.py", "training_with_pytorch.py"]
 
 
-def test_notebooks(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_notebook_is_found_by_its_id(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Made, and found by the id."""
     monkeypatch.setenv("HEADRACE_PROJECT", SALT)
     monkeypatch.setenv("HEADRACE_STORE", store)
@@ -146,7 +146,7 @@ both = pytest.mark.parametrize("handle", [live, stored])
 
 
 @both
-def test_facts(experiment: hr.Experiment, handle: Handles) -> None:
+def test_facts_come_back_live_and_stored(experiment: hr.Experiment, handle: Handles) -> None:
     """System properties, tags, properties and parameters, of a live and of a stored experiment."""
     experiment.append_tag(["tag-1", "tag-2"])
     experiment.set_property("host", "node-7")
@@ -158,7 +158,7 @@ def test_facts(experiment: hr.Experiment, handle: Handles) -> None:
 
 
 @both
-def test_metrics(experiment: hr.Experiment, handle: Handles) -> None:
+def test_metrics_are_logged_with_steps_and_without(experiment: hr.Experiment, handle: Handles) -> None:
     """Values without steps and with them."""
     assert page.metrics(handle(experiment)) == {"accuracy": 0.8}
     points = handle(experiment).get_channel("accuracy", duplicates="all")
@@ -166,7 +166,7 @@ def test_metrics(experiment: hr.Experiment, handle: Handles) -> None:
     assert points["step"].tolist() == [0, 0, 1, 1, 2, 2]
 
 
-def test_texts(experiment: hr.Experiment) -> None:
+def test_texts_have_the_time_that_was_given(experiment: hr.Experiment) -> None:
     """Of the current experiment, with the time that was given."""
     page.texts({"a": 1}, 0.25)
     assert experiment.get_channel("my_text_data")["value"].tolist() == ["{'a': 1}"]
@@ -186,7 +186,7 @@ def test_images_and_figures(experiment: hr.Experiment, handle: Handles) -> None:
 
 
 @both
-def test_artifacts(experiment: hr.Experiment, handle: Handles) -> None:
+def test_artifacts_lie_where_the_page_has_them(experiment: hr.Experiment, handle: Handles) -> None:
     """Logged under their name, elsewhere, and under another one."""
     page.artifacts(handle(experiment))
     assert list(stored(experiment).artifacts) == [
@@ -197,7 +197,9 @@ def test_artifacts(experiment: hr.Experiment, handle: Handles) -> None:
 
 
 @both
-def test_downloads(experiment: hr.Experiment, handle: Handles, tmp_path: Path) -> None:
+def test_files_come_as_they_are_and_folders_as_archives(
+    experiment: hr.Experiment, handle: Handles, tmp_path: Path
+) -> None:
     """Files as they are, folders as ZIP archives of their name, into the folder that was named or the working folder."""
     experiment.note_sources(["src", "net.py"])
     for name in ("forest_results.pkl", "data/images/a.png", "data/b.csv"):
@@ -220,7 +222,7 @@ def test_downloads(experiment: hr.Experiment, handle: Handles, tmp_path: Path) -
         assert members(folder / "images.zip") == ["data/images/a.png"]
 
 
-def test_deletions(experiment: hr.Experiment) -> None:
+def test_deletions_take_files_and_folders_and_no_empty_path(experiment: hr.Experiment) -> None:
     """Files, folders, and all of them by their names: an empty path is refused."""
     for name in ("forest_results.pkl", "other_results.pkl", "directory/a", "kept"):
         experiment.log_artifact(io.StringIO(name), name)
@@ -231,7 +233,7 @@ def test_deletions(experiment: hr.Experiment) -> None:
 
 
 @both
-def test_reset(experiment: hr.Experiment, handle: Handles) -> None:
+def test_a_reset_log_is_empty_and_may_be_used(experiment: hr.Experiment, handle: Handles) -> None:
     """All data is gone from the log, which goes on to be used."""
     experiment.log_metric("my_metric", 0.5)
     page.reset(handle(experiment))
@@ -241,7 +243,7 @@ def test_reset(experiment: hr.Experiment, handle: Handles) -> None:
 
 
 @both
-def test_channels(experiment: hr.Experiment, handle: Handles) -> None:
+def test_channels_come_beside_their_x(experiment: hr.Experiment, handle: Handles) -> None:
     """`x` and the channels asked for."""
     for name in ("batch-1-loss", "batch-2-metric", "epoch-1-loss", "epoch-2-metric"):
         experiment.log_metric(name, 1, 0.5)
@@ -250,7 +252,7 @@ def test_channels(experiment: hr.Experiment, handle: Handles) -> None:
     assert epoch.to_numpy().tolist() == [[1, 0.5, 0.5]]
 
 
-def test_hardware(store: str) -> None:
+def test_hardware_is_read_as_on_the_page(store: str) -> None:
     """The page's own reading: after 3 seconds the experiment used 16.7 GB of memory; and idle parts read 0."""
     made = Stored(open_store(store), SALT)
     agent = Source(Role.SYSTEM)
@@ -267,7 +269,7 @@ def test_hardware(store: str) -> None:
 
 
 @both
-def test_the_end(experiment: hr.Experiment, handle: Handles) -> None:
+def test_a_stopped_experiment_has_succeeded(experiment: hr.Experiment, handle: Handles) -> None:
     """Succeeded."""
     page.success(handle(experiment))
     assert StoredProject(experiment.origin.store, experiment.project).get_experiments()[0].state == "succeeded"

@@ -62,7 +62,7 @@ class StoreContract:
             assert sum(won) == 1
             assert outsider(path) == b"writer %d" % won.index(True)
 
-    def test_put_replaces(self, store: Store, outsider: Callable[[str], bytes]) -> None:
+    def test_put_makes_or_replaces_whole(self, store: Store, outsider: Callable[[str], bytes]) -> None:
         """Put makes an object or replaces it whole, with a shorter one too."""
         store.put("experiment.json", b"a longer document")
         store.put("experiment.json", b"short")
@@ -137,7 +137,7 @@ class StoreContract:
             file.seek(256)
             assert file.read(3) == bytes((0, 1, 2))
 
-    def test_absent_objects(self, store: Store) -> None:
+    def test_what_is_absent_has_no_bytes_size_or_names(self, store: Store) -> None:
         """What is not there has no bytes, no size and no names, and deleting it is fine; a folder is no object."""
         store.put("folder/object", b"")
         for path in ("absent", "folder", "folder/object/below"):

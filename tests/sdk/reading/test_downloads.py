@@ -41,7 +41,9 @@ def test_artifacts_are_listed(experiment: StoredExperiment) -> None:
     assert list(experiment.source_files) == ["train.py"]
 
 
-def test_one_file(experiment: StoredExperiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_is_written_under_its_own_name(
+    experiment: StoredExperiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A file is written under its own name into the folder, which is made if need be, or into the working folder."""
     target = experiment.download_artifact("plots/deep/b.png", str(tmp_path / "new" / "folder"))
     assert target == str(tmp_path / "new" / "folder" / "b.png")
@@ -51,7 +53,7 @@ def test_one_file(experiment: StoredExperiment, tmp_path: Path, monkeypatch: pyt
     assert sorted(path.name for path in tmp_path.iterdir() if path.name != "store") == ["model.bin", "new"]
 
 
-def test_archives(experiment: StoredExperiment, tmp_path: Path) -> None:
+def test_folders_come_as_archives_of_neptunes_names(experiment: StoredExperiment, tmp_path: Path) -> None:
     """A folder, a single file, or everything comes as a ZIP archive with Neptune's name, paths as they were logged."""
 
     def members(archive: str) -> dict[str, bytes]:
@@ -144,7 +146,7 @@ def test_hostile_paths_in_a_document(files: Store, tmp_path: Path, path: str) ->
     assert [found.name for found in tmp_path.rglob("*evil*")] == []
 
 
-def test_many_artifacts(files: Store, tmp_path: Path) -> None:
+def test_archived_artifacts_are_downloaded_and_removed_ones_are_not(files: Store, tmp_path: Path) -> None:
     """Artifacts beyond those that a commit lists itself are listed and downloaded all the same, removed ones are not."""
     stored = Stored(files)
     for number in range(INLINE_ARTIFACTS_MAX + 40):

@@ -27,7 +27,7 @@ def _open(stored: Stored) -> StoredExperiment:
     return StoredExperiment(stored.store, stored.project, stored.id)
 
 
-def test_facts(files: Store) -> None:
+def test_facts_come_back_with_their_types(files: Store) -> None:
     """What was said about the experiment comes back, with the types that it had."""
     stored = Stored(
         files,
@@ -98,7 +98,7 @@ def test_unknown_channels_are_named(files: Store) -> None:
         experiment.get_channel("val/loss", order="value")  # type: ignore[arg-type]
 
 
-def test_duplicates(files: Store) -> None:
+def test_of_several_points_of_a_step_the_reader_chooses(files: Store) -> None:
     """Of several points of one step: the last in time, the first, or all, whatever the order in which they arrived."""
     stored = Stored(files)
     other = Source(Role.RANK)
@@ -184,7 +184,7 @@ def test_logs_have_last_values(files: Store) -> None:
     assert channels["notes"][1:5] == ("text", 1, 1.0, "hello")
 
 
-def test_texts(files: Store) -> None:
+def test_texts_come_whole_in_the_order_of_steps(files: Store) -> None:
     """A text channel's values are the texts, whole, in the order of steps."""
     stored = Stored(files)
     long = "ü" * 30_000
@@ -196,7 +196,7 @@ def test_texts(files: Store) -> None:
     assert list(frame.columns) == ["step", "time", "value"]
 
 
-def test_images(files: Store) -> None:
+def test_images_are_listed_by_address_and_read_as_logged(files: Store) -> None:
     """An image channel lists the files' addresses with what was said about them; their bytes are as they were logged."""
     stored = Stored(files)
     stored.owner.image("misread digits", 1, b"\x89PNG one", name="three", description="as eight")
@@ -245,7 +245,7 @@ def test_one_name_of_two_types(files: Store) -> None:
     assert isinstance(experiment.get_logs()["mixed"], float)
 
 
-def test_hardware(files: Store) -> None:
+def test_hardware_comes_in_neptunes_pairs_of_columns(files: Store) -> None:
     """Neptune's pairs of columns: milliseconds from the start, zero readings kept, shorter columns padded."""
     stored = Stored(files, created_s=0)
     system = Source(Role.SYSTEM)
@@ -267,7 +267,7 @@ def test_hardware(files: Store) -> None:
     assert isnan(frame["y_ram"].tolist()[1])
 
 
-def test_no_hardware(files: Store) -> None:
+def test_no_hardware_is_an_empty_frame(files: Store) -> None:
     """An experiment without readings has an empty DataFrame."""
     assert _open(Stored(files)).get_hardware_utilization().empty
 

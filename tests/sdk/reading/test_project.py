@@ -29,7 +29,7 @@ def _three(store: Store) -> list[Stored]:
     return [one, two, Stored(store, name="three", author="josh", tags=[], created_s=20)]
 
 
-def test_criteria(files: Store) -> None:
+def test_criteria_are_alternatives_within_and_all_met_together(files: Store) -> None:
     """Values of one criterion are alternatives, tags must all be there, and all criteria must be met."""
     one, two, three = _three(files)
     project = StoredProject(files, PROJECT)
@@ -78,7 +78,7 @@ def test_numbers_order_the_list(files: Store) -> None:
     assert ids == ["DIG-1", "DIG-9", "DIG-10", "DIG-100"]
 
 
-def test_the_leaderboard(files: Store) -> None:
+def test_the_leaderboard_has_neptunes_columns_in_its_order(files: Store) -> None:
     """Columns come as Neptune's: system properties, then channels, parameters and properties, each by name."""
     first = Stored(
         files,
