@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 import headrace as hr
+from headrace.command.checks import variables
 from headrace.command.main import invoke
 from headrace_proto import filesystem
 from headrace_proto.events import Outcome
@@ -128,6 +130,17 @@ def test_doctor_names_what_is_bad_and_the_remedy(
     assert {what for what, finding in found.items() if finding["verdict"] == "bad"} == {"store", "journals", "quota"}
     assert "HEADRACE_STOER" in found["environment"]["says"]
     assert all(finding["remedy"] for finding in found.values() if finding["verdict"] != "good")
+
+
+def test_doctor_takes_no_variable_for_misspelt_that_people_are_told_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each one on the page of the settings that programs, commands or `up` read."""
+    page = Path(__file__).parents[2] / "deploy" / "README.md"
+    rows = re.findall(r"^\| `(HEADRACE_\w+)` \| ([^|]+) \|", page.read_text(encoding="utf-8"), re.MULTILINE)
+    read = [name for name, readers in rows if re.search("all|programs|commands|`up`", readers)]
+    assert "HEADRACE_PROJECT" in read
+    for name in read:
+        monkeypatch.setenv(name, "1")
+    assert list(variables()) == []
 
 
 def test_doctor_finds_a_home_that_cannot_be_used(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -33,9 +33,19 @@ EXTRAS: Final = {
 }
 """Extra -> the modules that it brings. Only what is needed for what the user does has to be there."""
 SPACE_LOW: Final = 1024 * 1024 * 1024
-SDK_VARIABLES: Final = frozenset(
-    {"STORE", "EXPERIMENT", "ATTEMPT", "SYNC_S", "STOP_S", "READ_S", "QUOTA", "COPY_MAX", "SECRETS", "CAPTURE"}
+PROGRAM_VARIABLES: Final = (
+    "STORE",
+    "PROJECT",
+    "EXPERIMENT",
+    "ATTEMPT",
+    "STOP_S",
+    "READ_S",
+    "COPY_MAX",
+    "SECRETS",
+    "CAPTURE",
 )
+UP_VARIABLES: Final = ("NATS_PORT", "SYNC_S", "QUOTA")
+"""Without HEADRACE_: what programs read, and of what only parts read, what people set for `headrace up`."""
 
 
 class Verdict(StrEnum):
@@ -101,7 +111,7 @@ def variables() -> Iterator[Finding]:
     """HEADRACE_ variables that nothing reads are mostly misspelt."""
     from headrace.service.settings import ENV_PREFIX, known_variables
 
-    known = known_variables() | {f"{ENV_PREFIX}{name}" for name in SDK_VARIABLES}
+    known = known_variables() | {f"{ENV_PREFIX}{name}" for name in (*PROGRAM_VARIABLES, *UP_VARIABLES)}
     for name in sorted(os.environ):
         if name.startswith(ENV_PREFIX) and name not in known:
             yield Finding(

@@ -139,6 +139,6 @@ def _explain(fault: ErrorDetails, flags: Mapping[str, Any], environment: Mapping
 
 
 def known_variables() -> frozenset[str]:
-    """Every HEADRACE_ variable that something reads, so that `headrace doctor` can point at a misspelt one."""
+    """Every HEADRACE_ variable that all long-running parts read, so that `headrace doctor` can point at a misspelt one."""
     shared = {f"{ENV_PREFIX}{name.upper()}" for name in SHARED}
     return frozenset({HOME_VARIABLE, CONFIG_VARIABLE, *shared})
