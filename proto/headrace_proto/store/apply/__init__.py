@@ -187,7 +187,7 @@ def _new_channels(draft: Draft, source: str, table: SourceTable, decoded: Decode
             raise Poison(f"channel {number} is defined a second time, as {name!r} after {known!r}")
         channels[number] = name
     for event, fault in refused:
-        draft.refuse(source, event.position, event.raw, fault)
+        draft.refuse(source, event, fault)
     return channels
 
 
@@ -196,7 +196,7 @@ def _apply_event(draft: Draft, source: str, event: Event) -> None:
     if handler:
         handler(draft, source, event)
     elif event.kind == OVERSIZED:
-        draft.refuse(source, event.position, event.raw, f"an event has more than {EVENT_BYTES_MAX} bytes")
+        draft.refuse(source, event, f"an event has more than {EVENT_BYTES_MAX} bytes")
     elif event.kind not in KNOWN_KINDS:
         draft.unknown_kinds[str(event.kind)] += 1
         draft.set_aside(

@@ -17,6 +17,7 @@ from headrace_proto.errors import InvalidName
 from headrace_proto.limits import ASIDE_MAX, COMMIT_EVENTS_MAX, EXPERIMENT_CHANNELS_MAX, EXPERIMENT_WORDS_MAX
 from headrace_proto.store import layout
 from headrace_proto.store.apply.room import Room
+from headrace_proto.store.columns import Event
 from headrace_proto.store.commits import (
     PART_KINDS,
     ArchivedFile,
@@ -276,8 +277,12 @@ class Draft:
 
     # -- What is set aside ----------------------------------------------------------------------------------------------
 
-    def refuse(self, source: str, position: int, raw: bytes, error: InvalidName | str) -> None:
+    def refuse(self, source: str, event: Event, error: InvalidName | str) -> None:
         """Keep an event that the store cannot take, and say so in the document."""
+        self.refuse_bytes(source, event.position, event.raw, error)
+
+    def refuse_bytes(self, source: str, position: int, raw: bytes, error: InvalidName | str) -> None:
+        """The same of an event that is not at hand any more; `raw` is what is kept of it."""
         reason = str(error)[:200]
         if reason not in self.refused and len(self.refused) >= REFUSALS_MAX:
             reason = "other"

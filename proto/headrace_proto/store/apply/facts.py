@@ -86,7 +86,7 @@ def _set_tag(draft: Draft, stamp: Stamp, event: Event, tag: str, *, present: boo
     try:
         names.stored_tag(tag)
     except InvalidName as error:
-        draft.refuse(stamp.source, event.position, event.raw, error)
+        draft.refuse(stamp.source, event, error)
         return
     if _fits(draft, stamp, event, "tags", tag, None) and draft.claim("tags", tag, stamp):
         (draft.tags.add if present else draft.tags.discard)(tag)
@@ -97,7 +97,7 @@ def _set_facts(draft: Draft, stamp: Stamp, event: Event, facts: dict[str, Any]) 
         if value is None and name in _FACT_TYPES:
             continue  # nothing is said
         if not isinstance(value, _FACT_TYPES.get(name, object)):
-            draft.refuse(stamp.source, event.position, event.raw, f"the fact {name!r} is a {type(value).__name__}")
+            draft.refuse(stamp.source, event, f"the fact {name!r} is a {type(value).__name__}")
         elif (
             _named(draft, stamp, event, name, "fact")
             and _fits(draft, stamp, event, "facts", name, value)
@@ -109,7 +109,7 @@ def _set_facts(draft: Draft, stamp: Stamp, event: Event, facts: dict[str, Any]) 
 def _fits(draft: Draft, stamp: Stamp, event: Event, group: str, name: str, value: Any) -> bool:
     reason = draft.room.refusal(group, name, value)
     if reason:
-        draft.refuse(stamp.source, event.position, event.raw, reason)
+        draft.refuse(stamp.source, event, reason)
     return not reason
 
 
@@ -117,7 +117,7 @@ def _named(draft: Draft, stamp: Stamp, event: Event, name: str, what: str) -> bo
     try:
         names.key(name, what)
     except InvalidName as error:
-        draft.refuse(stamp.source, event.position, event.raw, error)
+        draft.refuse(stamp.source, event, error)
         return False
     return True
 

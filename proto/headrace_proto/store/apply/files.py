@@ -111,7 +111,7 @@ def unlink(draft: Draft, source: str, event: Event) -> None:
         try:
             path = names.artifact_path(path)  # noqa: PLW2901 - the same path, in the form that the registers use
         except InvalidName as error:
-            draft.refuse(source, event.position, event.raw, error)
+            draft.refuse(source, event, error)
             continue
         _fetch(draft, "artifacts", path)
         if draft.claim("artifacts", path, stamp) and path in draft.files["artifacts"]:
@@ -127,7 +127,9 @@ def done(draft: Draft, report: FileDone) -> bool:
         return False
     _finish(draft, key)
     if pending.kind in ("text", "image") and report.bad:
-        draft.refuse(report.source, pending.stamp.position, b"", f"a file of channel {pending.name!r}: {report.bad}")
+        draft.refuse_bytes(
+            report.source, pending.stamp.position, b"", f"a file of channel {pending.name!r}: {report.bad}"
+        )
     if pending.kind in ("artifact", "source"):
         files = draft.files["source_files" if pending.kind == "source" else "artifacts"]
         state = "changed" if report.bad else "stored"
@@ -255,12 +257,10 @@ def _pend(
     """Await a spooled file's bytes. False when its name or digest is none that a spool gives."""
     file, digest = payload["file"], payload["sha256"]
     if file_number(file) is None or not _DIGEST.fullmatch(digest):
-        draft.refuse(stamp.source, event.position, event.raw, f"{file[:40]!r} is no file of a spool")
+        draft.refuse(stamp.source, event, f"{file[:40]!r} is no file of a spool")
         return False
     if len(draft.pending) >= EXPERIMENT_PENDING_MAX:
-        draft.refuse(
-            stamp.source, event.position, event.raw, f"an experiment awaits at most {EXPERIMENT_PENDING_MAX} files"
-        )
+        draft.refuse(stamp.source, event, f"an experiment awaits at most {EXPERIMENT_PENDING_MAX} files")
         return False
     draft.pending[f"{stamp.source}/{file}"] = PendingFile(
         source=stamp.source,
@@ -276,7 +276,7 @@ def _pend(
 
 
 def _refuse_file(draft: Draft, stamp: Stamp, event: Event, payload: Any, error: InvalidName) -> None:
-    draft.refuse(stamp.source, event.position, event.raw, error)
+    draft.refuse(stamp.source, event, error)
     if isinstance(payload, dict) and file_number(payload["file"]) is not None:
         nonce = layout.nonce_of(stamp.source, payload["file"])
         path = layout.quarantine_file(token(draft.place.experiment), stamp.time_ns, nonce, "bin")

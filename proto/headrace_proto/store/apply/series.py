@@ -69,10 +69,10 @@ def reset(draft: Draft, source: str, event: Event) -> None:
     try:
         names.channel_name(channel)
     except InvalidName as error:
-        draft.refuse(source, event.position, event.raw, error)
+        draft.refuse(source, event, error)
         return
     if channel not in draft.resets and len(draft.resets) >= REGISTERS_MAX:
-        draft.refuse(source, event.position, event.raw, f"an experiment hides at most {REGISTERS_MAX} channels")
+        draft.refuse(source, event, f"an experiment hides at most {REGISTERS_MAX} channels")
         return
     if time_ns // 1000 > draft.resets.get(channel, -1):
         draft.resets[channel] = time_ns // 1000
