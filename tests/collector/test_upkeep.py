@@ -22,8 +22,9 @@ from headrace_proto.store.backend import open_store
 from headrace_proto.store.catalog import Catalog
 from headrace_proto.store.chain import Chain
 from headrace_proto.store.commits import Commit, PartRecord, Parts
-from headrace_proto.store.documents import ExperimentDocument, at_us
+from headrace_proto.store.documents import ExperimentDocument
 from headrace_proto.store.sweeping import named_places
+from headrace_proto.store.times import at_us
 from tests.collector.frames import PROJECT, Source
 from tests.collector.harness import Broker, collecting, points
 from tests.proto.store_core import script

@@ -41,12 +41,13 @@ from headrace_proto.store.commits import (
     Side,
 )
 from headrace_proto.store.curation import Change
-from headrace_proto.store.documents import FILE_FOLDERS, ExperimentDocument, at_us
+from headrace_proto.store.documents import FILE_FOLDERS, ExperimentDocument
 from headrace_proto.store.head import Head, HeadView
 from headrace_proto.store.intake import Batch
 from headrace_proto.store.publishing import DocumentFile
 from headrace_proto.store.records import DOCUMENT_FORMAT
 from headrace_proto.store.staging import Staging
+from headrace_proto.store.times import at_us
 
 __all__ = ["CURATION_SOURCE", "Batch", "Chain", "CommitResult", "FileDone"]
 

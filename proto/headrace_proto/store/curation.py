@@ -20,11 +20,11 @@ from headrace_proto.events import ChannelType, Kind
 from headrace_proto.limits import BATCH_RAW_MAX, CHANNELS_MAX, COMMIT_EVENTS_MAX
 from headrace_proto.store.apply.files import file_number
 from headrace_proto.store.commits import CURATION_SOURCE, PART_KINDS, Commit, Side, SourceState
-from headrace_proto.store.documents import us_of
 from headrace_proto.store.intake import Batch
 from headrace_proto.store.registers import Stamp
 from headrace_proto.store.shapes import checked_fields
 from headrace_proto.store.tables import UNDEFINED, SourceTable
+from headrace_proto.store.times import us_of
 
 CHANGES_MAX: Final = COMMIT_EVENTS_MAX // 2
 """Changes of one commit: with the channels that they define, they must not become two."""

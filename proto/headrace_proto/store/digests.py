@@ -35,7 +35,8 @@ from headrace_proto.names import SYSTEM_CHANNELS
 from headrace_proto.store import compaction, parts
 from headrace_proto.store.backend import Store
 from headrace_proto.store.commits import PART_KINDS, Commit, PartKind
-from headrace_proto.store.documents import ExperimentDocument, FileRecord, us_of
+from headrace_proto.store.documents import ExperimentDocument, FileRecord
+from headrace_proto.store.times import us_of
 
 ABSENT: Final = bytes(32)
 """Stands for a long text whose file is not there (yet)."""

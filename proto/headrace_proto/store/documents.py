@@ -5,7 +5,7 @@ Every model refuses fields that it does not know (`records.Record`).
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final, Literal
 
 from pydantic import Field
@@ -18,18 +18,6 @@ SourceEnd = Literal["open", "succeeded", "failed", "aborted", "dead"]
 FileState = Literal["pending", "stored", "changed"]
 FileGroup = Literal["artifacts", "source_files"]
 FILE_FOLDERS: Final[dict[FileGroup, str]] = {"artifacts": "artifacts", "source_files": "sources"}
-
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-def at_us(time_us: int) -> datetime:
-    """Microseconds since 1970 as a document's time."""
-    return _EPOCH + timedelta(microseconds=time_us)
-
-
-def us_of(time: datetime) -> int:
-    """A document's time as microseconds since 1970."""
-    return (time - _EPOCH) // timedelta(microseconds=1)
 
 
 class Last(Record):

@@ -14,7 +14,7 @@ from headrace_proto.ids import random_id
 from headrace_proto.journal import machine
 from headrace_proto.limits import TRACEBACK_BYTES_MAX
 from headrace_proto.store.chain import Batch
-from headrace_proto.store.documents import us_of
+from headrace_proto.store.times import us_of
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -15,7 +15,7 @@ from headrace_proto.errors import ChannelNotFound, ChannelTypeMismatch, InvalidV
 from headrace_proto.events import Kind
 from headrace_proto.limits import IMAGE_BYTES_MAX, MIB
 from headrace_proto.store.commits import PART_KINDS
-from headrace_proto.store.documents import us_of
+from headrace_proto.store.times import us_of
 from headrace_proto.warning import warn
 
 if TYPE_CHECKING:

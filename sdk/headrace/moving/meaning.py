@@ -27,7 +27,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from hashlib import sha256
 from typing import Any, Final, NamedTuple, TypeGuard
 
@@ -41,9 +41,8 @@ from headrace_proto.errors import InvalidName
 from headrace_proto.events import Outcome
 from headrace_proto.limits import FACT_BYTES_MAX
 from headrace_proto.names import PART_BYTES_MAX, PROPERTY_BYTES_MAX
+from headrace_proto.store.times import us_of
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_US: Final = timedelta(microseconds=1)
 _ID: Final = re.compile(r"[A-Z][A-Z0-9]*-[1-9][0-9]*")
 _UNSAFE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f#?\\]|%2e|%2f", re.IGNORECASE)
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -197,7 +196,7 @@ def _listed(value: Any) -> list[str]:
 def _created_us(system: dict[str, Any], contents: Contents) -> int:
     created = system.get("creation_time")
     if isinstance(created, datetime):
-        return max(0, (created - _EPOCH) // _US)
+        return max(0, us_of(created))
     return contents.first_us or 0
 
 

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from headrace_proto.errors import InvalidValue
 from headrace_proto.store.records import State
 from headrace_proto.store.signs import NOT_RESPONDING
+from headrace_proto.store.times import us_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
     Mask = NDArray[np.bool_]
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 STATES: Final[tuple[str, ...]] = get_args(State)
 
 Several = str | Iterable[str] | None
@@ -117,11 +117,6 @@ def times_us(column: pa.ChunkedArray[Any]) -> tuple[NDArray[np.int64], Mask]:
     """The times of a column in microseconds since 1970, and of which rows there is one."""
     times: Any = column.cast(pa.int64())
     return times.fill_null(0).to_numpy(), column.is_valid().to_numpy()
-
-
-def us_of(time: datetime) -> int:
-    """A time in microseconds since 1970."""
-    return (time - _EPOCH) // timedelta(microseconds=1)
 
 
 def running_time(created: datetime | None, finished: datetime | None, now: datetime) -> timedelta | None:

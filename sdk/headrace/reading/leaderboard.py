@@ -9,9 +9,10 @@ import numpy as np
 import pyarrow as pa
 from pydantic_core import from_json
 
-from headrace.reading.criteria import times_us, us_of
+from headrace.reading.criteria import times_us
 from headrace_proto.store.catalog import by_name
 from headrace_proto.store.plain import unplain
+from headrace_proto.store.times import us_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -9,9 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from headrace.reading.criteria import times_us, us_of
+from headrace.reading.criteria import times_us
 from headrace_proto.errors import HeadraceError
 from headrace_proto.store.signs import SILENT_AFTER, Signs, is_silent, read_signs
+from headrace_proto.store.times import us_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

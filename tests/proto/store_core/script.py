@@ -10,7 +10,7 @@ from headrace_proto.frame import FrameKind
 from headrace_proto.ids import random_id
 from headrace_proto.store.backend import open_store
 from headrace_proto.store.chain import Batch, Chain
-from headrace_proto.store.documents import us_of
+from headrace_proto.store.times import us_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -11,8 +11,9 @@ from headrace_proto import events
 from headrace_proto.events import Kind
 from headrace_proto.frame import ABORTED, FrameKind
 from headrace_proto.store.chain import Batch, FileDone
-from headrace_proto.store.documents import ExperimentDocument, at_us
+from headrace_proto.store.documents import ExperimentDocument
 from headrace_proto.store.plain import unplain
+from headrace_proto.store.times import at_us
 from tests.proto.store_core.script import (
     EXPERIMENT,
     NOW_NS,

@@ -15,8 +15,8 @@ from headrace_proto.store import layout
 from headrace_proto.store.backend import open_store
 from headrace_proto.store.chain import CURATION_SOURCE, Chain, FileDone
 from headrace_proto.store.commits import Commit
-from headrace_proto.store.documents import at_us
 from headrace_proto.store.publishing import DocumentFile
+from headrace_proto.store.times import at_us
 from tests.proto.store_base.faults import FaultyStore, Meddler
 from tests.proto.store_core.script import EXPERIMENT, NOW_NS, PROJECT, SECOND_NS, Source, chain_of, points_of, spooled
 from tests.stores import head_of

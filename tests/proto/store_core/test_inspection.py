@@ -13,9 +13,9 @@ from headrace_proto.store import compaction, layout, parts, uploads
 from headrace_proto.store.backend import open_store, store_id
 from headrace_proto.store.catalog import Catalog, append_rows, read_rows, row_of
 from headrace_proto.store.chain import FileDone
-from headrace_proto.store.documents import us_of
 from headrace_proto.store.inspection import Depth, Finding, Options, Severity, inspect
 from headrace_proto.store.inspection.findings import FRESH_S
+from headrace_proto.store.times import us_of
 from tests.proto.store_base.faults import Call, FaultyStore
 from tests.proto.store_core.script import (
     EXPERIMENT,

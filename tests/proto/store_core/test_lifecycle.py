@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from headrace_proto.store.documents import SourceRecord, at_us
+from headrace_proto.store.documents import SourceRecord
 from headrace_proto.store.lifecycle import fold
+from headrace_proto.store.times import at_us
 
 
 def _source(told: str) -> SourceRecord:

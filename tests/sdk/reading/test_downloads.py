@@ -16,7 +16,8 @@ from headrace.reading.downloads import download_archive, download_file
 from headrace_proto.errors import ArtifactNotFound, Corrupt, InvalidName, InvalidValue, NotAFolder
 from headrace_proto.limits import INLINE_ARTIFACTS_MAX
 from headrace_proto.store import layout
-from headrace_proto.store.documents import FileRecord, at_us
+from headrace_proto.store.documents import FileRecord
+from headrace_proto.store.times import at_us
 from tests.sdk.reading.stored import PROJECT, Stored
 
 if TYPE_CHECKING:

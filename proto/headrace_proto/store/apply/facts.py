@@ -9,9 +9,9 @@ from headrace_proto import names
 from headrace_proto.errors import InvalidName
 from headrace_proto.store.apply.draft import Draft
 from headrace_proto.store.columns import Event
-from headrace_proto.store.documents import at_us
 from headrace_proto.store.plain import plain
 from headrace_proto.store.registers import Stamp, wins_fixed
+from headrace_proto.store.times import at_us
 
 _FACT_TYPES: Final[dict[str, type]] = {
     **dict.fromkeys(("name", "description", "author", "hostname", "entrypoint", "key"), str),

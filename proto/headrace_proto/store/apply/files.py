@@ -19,9 +19,10 @@ from headrace_proto.store import layout
 from headrace_proto.store.apply.draft import Draft, InlineFile, SeriesRow, folders_of
 from headrace_proto.store.columns import Event
 from headrace_proto.store.commits import ArchivedFile, PendingFile, Runs
-from headrace_proto.store.documents import FileGroup, FileRecord, at_us, file_place
+from headrace_proto.store.documents import FileGroup, FileRecord, file_place
 from headrace_proto.store.registers import Stamp
 from headrace_proto.store.tables import runs, unrolled
+from headrace_proto.store.times import at_us
 
 _SUFFIX: Final = re.compile(r"[a-z0-9]{1,8}")
 _SPOOLED: Final = re.compile(r"([0-9]{6,12})-[0-9a-f]{8}")

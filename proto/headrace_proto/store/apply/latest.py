@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from headrace_proto.store.apply.draft import Draft
 from headrace_proto.store.commits import PartKind
-from headrace_proto.store.documents import ChannelRecord, Last, at_us, us_of
+from headrace_proto.store.documents import ChannelRecord, Last
+from headrace_proto.store.times import at_us, us_of
 
 UNTIED: Final = ("", -1)
 """Source and position of a last point that was read back from parts, which do not hold them."""

@@ -19,7 +19,7 @@ from headrace_proto.store.apply.draft import Columns, Draft, RowColumns, SeriesR
 from headrace_proto.store.apply.sources import count_gap
 from headrace_proto.store.columns import Event
 from headrace_proto.store.commits import PART_KINDS, PartKind
-from headrace_proto.store.documents import Last, at_us
+from headrace_proto.store.documents import Last
 from headrace_proto.store.parts import SCHEMAS
 from headrace_proto.store.plain import plain_float
 from headrace_proto.store.points import Points, Rows
@@ -27,6 +27,7 @@ from headrace_proto.store.sorting import channel_runs
 from headrace_proto.store.steps import NO_STEP
 from headrace_proto.store.stretches import Stretch
 from headrace_proto.store.tables import UNDEFINED, placeholder
+from headrace_proto.store.times import at_us
 
 NOT_FINITE: Final = "a step is not finite"
 Stored = Callable[[PartKind, list[str]], pa.Table]

@@ -9,8 +9,9 @@ from headrace_proto.frame import ABORTED
 from headrace_proto.limits import LOST_RANGES_MAX, SOURCE_TEXT_MAX, TRACEBACK_BYTES_MAX, TRACEBACKS_BYTES_MAX
 from headrace_proto.store.apply.draft import Draft
 from headrace_proto.store.columns import Event
-from headrace_proto.store.documents import SourceEnd, at_us
+from headrace_proto.store.documents import SourceEnd
 from headrace_proto.store.intake import add_lost
+from headrace_proto.store.times import at_us
 
 _OUTCOMES: Final = frozenset({Outcome.SUCCEEDED, Outcome.FAILED, Outcome.ABORTED})
 _NUMBER_MAX: Final = 1 << 53

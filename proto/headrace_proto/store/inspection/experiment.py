@@ -12,13 +12,14 @@ from headrace_proto.store.catalog import CatalogRow, row_of
 from headrace_proto.store.chain import Chain
 from headrace_proto.store.claims import claim_owner
 from headrace_proto.store.commits import Commit
-from headrace_proto.store.documents import PublicDocument, us_of
+from headrace_proto.store.documents import PublicDocument
 from headrace_proto.store.inspection.commits import inspect_commits
 from headrace_proto.store.inspection.content import Content
 from headrace_proto.store.inspection.findings import FRESH_S, Depth, Finding, Options, error, note, warning
 from headrace_proto.store.publishing import DocumentFile, public_document
 from headrace_proto.store.records import parse
 from headrace_proto.store.sweeping import find_orphans, sweep
+from headrace_proto.store.times import us_of
 
 LOOKS_MAX: Final = 3
 """Looks at one experiment, whose parts others may merge and sweep meanwhile."""
