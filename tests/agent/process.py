@@ -15,9 +15,17 @@ from typing import Any, Self
 from headrace.service.ports import free_port
 from headrace_proto.home import Home
 
-DISK_FULL = """
-import resource, runpy
-resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+DISK_FULL = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))"
+DISK_HANGS = """
+import os, time
+def fdatasync(descriptor):
+    os.write(2, b"a sync hangs\\n")
+    time.sleep(3600)
+os.fdatasync = fdatasync
+"""
+BEGUN_SO = """
+{begun}
+import runpy
 runpy.run_module("headrace_agent", run_name="__main__")
 """
 
@@ -36,8 +44,15 @@ class AgentProcess:
 
     def with_full_disk(self) -> Self:
         """The same, where no byte can be written to any file. (It may still make, rename and delete them.)"""
+        return self._begun_with(DISK_FULL)
+
+    def with_hanging_disk(self) -> Self:
+        """The same, where no segment's sync returns."""
+        return self._begun_with(DISK_HANGS)
+
+    def _begun_with(self, script: str) -> Self:
         at = self._command.index("-m")
-        self._command[at : at + 2] = ["-c", DISK_FULL]
+        self._command[at : at + 2] = ["-c", BEGUN_SO.format(begun=script)]
         return self
 
     def __enter__(self) -> Self:

@@ -11,10 +11,12 @@ import pytest
 from headrace.service.nats_server import NatsServer
 from headrace_agent import rest
 from headrace_agent import tail as tailing
+from headrace_agent.budget import Budget
 from headrace_agent.exits import Exits
-from headrace_agent.source import Death
+from headrace_agent.source import Death, Source
 from headrace_agent.ticks import TICK_S
 from headrace_proto.home import Home
+from headrace_proto.journal import JournalReader, machine
 from headrace_proto.journal.layout import LOCK_NAME, UNLOCKED_NAME
 from tests.agent.conftest import Serve
 from tests.agent.far_end import FarEnd
@@ -124,12 +126,24 @@ async def test_a_process_whose_first_thread_has_left_lives(
         await until(lambda: writer.source in far.dead, "now it is dead")
 
 
+def test_a_process_id_that_was_given_away_meanwhile_is_nobodys(
+    home: Home, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look at the process and the descriptor of it: the one that has the number now began at another time."""
+    reader = JournalReader(write().folder)
+    source = Source(reader, Budget(1), None, time.monotonic_ns())
+    monkeypatch.setattr(machine, "process_gone", lambda *_: False)
+    monkeypatch.setattr(machine, "process_start", lambda _: source.header.pid_start + 1)
+    exits, before = Exits(2), len(os.listdir("/proc/self/fd"))
+    exits.watch(source)
+    assert (source.exited, source.exit_is_heard, len(exits)) == (False, False, 0), "its lock is asked for, now and then"
+    assert len(os.listdir("/proc/self/fd")) == before
+    exits.close()
+    reader.close()
+
+
 def test_sources_of_one_process_share_a_descriptor_and_leave_none(home: Home, write: Write, serve: Serve) -> None:
     """One a process, freed with its last source, with its end, and with the agent."""
-    from headrace_agent.budget import Budget
-    from headrace_agent.source import Source
-    from headrace_proto.journal import JournalReader
-
     second = "other = JournalWriter(home, 'tests/agent', experiment, SourceFacts(rank=0))"
     writers = write(after=second), write(), write()
     readers = [JournalReader(home.journal(name)) for name in os.listdir(home.journals)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import logging
 import os
@@ -22,6 +23,7 @@ from headrace_proto.home import Home
 from headrace_proto.journal import JournalReader, JournalWriter
 from tests.agent.conftest import Serve, log_points, new_writer
 from tests.agent.far_end import FarEnd
+from tests.agent.process import AgentProcess
 from tests.waiting import until
 
 SEGMENTS = 200_000
@@ -162,6 +164,21 @@ async def test_a_disk_that_hangs_holds_up_neither_shipping_nor_freeing_nor_the_e
     threads = [thread for thread in threading.enumerate() if thread.name == "sync"]
     assert threads
     assert all(thread.daemon for thread in threads), "a process does not wait for it either"
+
+
+async def test_a_process_whose_disk_hangs_ends_when_it_is_told_to(
+    home: Home, nats_server: NatsServer, tmp_path: Path
+) -> None:
+    """In time, and with success: what was logged is shipped, and the thread that hangs is left behind."""
+    writer = new_writer(home)
+    log_points(writer, 10)
+    log = tmp_path / "agent.log"
+    async with FarEnd(nats_server.url, answering=False) as far:
+        with AgentProcess(home, nats_server.url, log).with_hanging_disk() as agent:
+            await until(lambda: "a sync hangs" in log.read_text(), "a sync hangs")
+            await far.has_all(writer)
+            assert await asyncio.to_thread(agent.stop) == 0
+    writer.close(Outcome.SUCCEEDED)
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC])
