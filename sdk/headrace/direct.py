@@ -6,6 +6,7 @@ agent that finds the journal later sends nothing twice, and a journal that this 
 
 from __future__ import annotations
 
+import concurrent.futures.thread  # noqa: F401 - now: pandas wants it, and at a process's end (Python 3.13) it can't be imported
 import os
 import shutil
 import time

@@ -27,7 +27,7 @@ from headrace_proto.warning import warn
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from types import TracebackType
+    from types import FrameType, TracebackType
     from typing import Any, Final, NoReturn, Protocol
 
     class Endable(Protocol):
@@ -60,6 +60,8 @@ live: Final[dict[int, Endable]] = {}
 _uncaught: Ending | None = None
 _hooked = False
 _finalized_in: int | None = None
+_child: FrameType | None = None
+"""In which this process runs, if it is a child of multiprocessing."""
 
 
 def ending_of(error: BaseException | None) -> Ending:
@@ -90,7 +92,8 @@ def _hook() -> None:
         return
     _hooked = True
     import threading
-    import traceback  # noqa: F401 - now: imported in the hook, its namedtuples would make Ctrl-C's exit code 1 (they call eval)
+    import tokenize  # noqa: F401 - now: imported in the hook, its namedtuples would make Ctrl-C's exit code 1 (they call eval),
+    import traceback  # noqa: F401 - and so would those of what this imports
 
     atexit.register(_at_exit)
     os.register_at_fork(after_in_child=_forget_uncaught)
@@ -172,7 +175,16 @@ def _exit(status: Any = None, /) -> NoReturn:
 
 
 def _at_exit() -> None:
-    _finish(_uncaught or Ending())
+    _finish(_ending())
+
+
+def _ending() -> Ending:
+    """How this process ends, as far as can be known by now."""
+    passing = sys.exc_info()[1]  # through a child of multiprocessing, before Python 3.13
+    if passing is not None:
+        return ending_of(passing)
+    status = _child.f_locals.get("exitcode") if _child is not None else None
+    return _uncaught or (Ending(Outcome.FAILED, f"SystemExit: {status}") if status else Ending())
 
 
 def _finish(ending: Ending) -> None:
@@ -181,6 +193,13 @@ def _finish(ending: Ending) -> None:
             experiment.finish_with_process(ending)
         except Exception as error:  # the exit, and the other experiments' ends, must go on
             warn(f"experiment {experiment.internal_id} was not ended: {error}")
+
+
+# -- Children of multiprocessing -----------------------------------------------------------------------------------------
+#
+# They end by os._exit, after multiprocessing's own finalizers. Until Python 3.12 these run while the child's exception passes. From
+# 3.13 on they come after it was printed and forgotten: then the frame that ran the child knows its exit code, and what
+# prints the traceback is asked for the exception.
 
 
 def finish_with_multiprocessing() -> None:
@@ -199,4 +218,33 @@ def finish_with_multiprocessing() -> None:
 
 
 def _finalize(util: Any) -> None:
-    util.Finalize(None, lambda: _finish(ending_of(sys.exc_info()[1])), exitpriority=100)
+    global _child
+    util.Finalize(None, _at_exit, exitpriority=100)
+    running = _running_child()
+    if running is not _child:
+        _child = running
+        if running is not None and sys.version_info >= (3, 13):
+            _watch(running)
+
+
+def _running_child() -> FrameType | None:
+    """The frame of multiprocessing in which this child runs."""
+    code = sys.modules["multiprocessing.process"].BaseProcess._bootstrap.__code__  # noqa: SLF001 - nothing else tells how it ended
+    frame = sys._current_frames().get(_main_thread() or 0)
+    while frame is not None and frame.f_code is not code:
+        frame = frame.f_back
+    return frame
+
+
+def _watch(child: FrameType) -> None:
+    import traceback
+
+    print_exc = traceback.print_exc
+
+    def noting(*args: Any, **kwargs: Any) -> None:
+        passing = sys.exc_info()[1]
+        if passing is not None and sys._getframe(1) is child:
+            _note(passing)
+        print_exc(*args, **kwargs)
+
+    traceback.print_exc = noting

@@ -52,7 +52,7 @@ def show(tmp_path: Path, home: Home) -> Show:
             stdin=end,
             stdout=end,
             stderr=end,
-            env={**os.environ, "HEADRACE_HOME": home.root, "TERM": "xterm"},
+            env={**os.environ, "HEADRACE_HOME": home.root, "TERM": "xterm", "NO_COLOR": "1"},
             start_new_session=True,
             preexec_fn=_take_terminal,
         ) as program:
