@@ -62,7 +62,11 @@ class Exits:
         if machine.process_start(pid) != start:  # it ended just now, and another has its pid
             os.close(descriptor)
             return None
-        self._epoll.register(descriptor, select.EPOLLIN)
+        try:
+            self._epoll.register(descriptor, select.EPOLLIN)
+        except OSError:  # this user watches as many as he may
+            os.close(descriptor)
+            return None
         self._descriptors[pid, start] = descriptor
         self._sources[descriptor] = {}
         return descriptor

@@ -11,7 +11,7 @@ from headrace_agent.metrics import Metrics
 from headrace_agent.source import Due, Source
 from headrace_agent.window import Flight, Window
 from headrace_proto import subjects
-from headrace_proto.errors import Corrupt
+from headrace_proto.errors import HeadraceError
 from headrace_proto.frame import FrameKind
 
 log = logging.getLogger(__name__)
@@ -78,7 +78,7 @@ class SourceLane:
         """Cut a batch. A journal that turns out to be unreadable becomes this lane's `fault`, and nobody else's."""
         try:
             frame = self._cutter.cut(self.source, bytes_max, now_ns)
-        except (Corrupt, OSError) as fault:
+        except (HeadraceError, OSError) as fault:
             self.fault = fault
             log.exception("source %s cannot be read any further", self.source.id)
             return False

@@ -172,7 +172,7 @@ class Tail:
             if lane.source.grew_ns == now_ns:
                 self._rouse(lane)
             elif lane.source.id in self.lanes:
-                self._rest.add(lane, now_ns)  # anew, for a look may have changed what there is to watch
+                self._lay(lane, now_ns)  # anew, for a look may have changed what there is to watch
 
     def _ahead(self, source: Source) -> int:
         return max(source.window.cut - max(source.stored, source.oldest), 0)
@@ -200,7 +200,18 @@ class Tail:
                 source.sleep()
         elif source.reader is not None and not lane.hurry and source.id in self.lanes:
             del self._awake[source.id]
+            self._lay(lane, now_ns)
+
+    def _lay(self, lane: SourceLane, now_ns: int) -> None:
+        """Have it rest."""
+        try:
             self._rest.add(lane, now_ns)
+        except OSError as error:  # a file that was closed cannot be opened again
+            self._refuse(lane, error, now_ns)
+
+    def _refuse(self, lane: SourceLane, fault: Exception, now_ns: int) -> None:
+        self.forget(lane.source)
+        self.discovery.refuse(lane.source.id, fault, now_ns)
 
     def _add(self, lane: SourceLane) -> None:
         self.lanes[lane.source.id] = self._awake[lane.source.id] = lane
@@ -221,8 +232,7 @@ class Tail:
         except (HeadraceError, OSError) as error:
             lane.fault = error
         if lane.fault is not None:
-            self.forget(source)
-            self.discovery.refuse(source.id, lane.fault, now_ns)
+            self._refuse(lane, lane.fault, now_ns)
             return
         if flush:
             source.asked_to_flush()

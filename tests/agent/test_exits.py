@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import time
+from unittest.mock import Mock
 
 import pytest
 
@@ -138,6 +140,24 @@ def test_a_process_id_that_was_given_away_meanwhile_is_nobodys(
     exits.watch(source)
     assert (source.exited, source.exit_is_heard, len(exits)) == (False, False, 0), "its lock is asked for, now and then"
     assert len(os.listdir("/proc/self/fd")) == before
+    exits.close()
+    reader.close()
+
+
+def test_a_process_that_the_kernel_will_not_watch_any_more_is_asked_for(
+    home: Home, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A user watches only so many files in all his epolls: that ends nothing, and leaves no descriptor."""
+    reader = JournalReader(write().folder)
+    source = Source(reader, Budget(1), None, time.monotonic_ns())
+    exits, before = Exits(2), len(os.listdir("/proc/self/fd"))
+    with monkeypatch.context() as full:
+        full.setattr(exits, "_epoll", Mock(register=Mock(side_effect=OSError(errno.ENOSPC, "no watch is left"))))
+        exits.watch(source)
+    assert (source.exited, source.exit_is_heard, len(exits)) == (False, False, 0)
+    assert len(os.listdir("/proc/self/fd")) == before
+    exits.watch(source)
+    assert source.exit_is_heard
     exits.close()
     reader.close()
 

@@ -14,7 +14,7 @@ import pytest
 from headrace.service.nats_server import NatsServer
 from headrace_agent.marks import MARK_NAME, read_mark
 from headrace_agent.spoolfile import FileLane
-from headrace_proto.errors import Corrupt, HomeUnusable
+from headrace_proto.errors import Corrupt, FormatUnknown, HomeUnusable
 from headrace_proto.events import Outcome
 from headrace_proto.home import Home
 from headrace_proto.journal import JournalReader, JournalWriter
@@ -168,6 +168,38 @@ async def test_a_disk_that_lists_no_folder_stops_nobody(
         await until(lambda: (known.source, name) in far.done_files, "the file is found, and sent")
         await until(lambda: not os.path.exists(known.folder), "now nothing is left of it")
         later.close(Outcome.SUCCEEDED)
+
+
+async def test_a_journal_that_cannot_be_watched_or_opened_again_is_refused_and_stops_nobody(
+    home: Home, nats_server: NatsServer, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its files were closed while it rested, or for its turn to come; by now they are gone, or another release's."""
+    gone, newer, good = (new_writer(home) for _ in range(3))
+    pulse = JournalReader.pulse
+
+    def pulsed(reader: JournalReader) -> tuple[tuple[int, bytes], ...]:
+        if reader.header.source == gone.source:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        return pulse(reader)
+
+    monkeypatch.setattr(JournalReader, "pulse", pulsed)
+    async with FarEnd(nats_server.url) as far, serve() as agent:
+        for writer in (gone, newer):
+            log_points(writer, 100)
+            await far.has_all(writer)
+        lane = agent.tail.lanes[newer.source]
+        with Path(newer.folder, "000000.seg").open("r+b") as file:
+            file.seek(8)  # behind the magic word: the version
+            file.write((99).to_bytes(4, "little"))
+        lane.source.sleep()
+        assert not await lane.cut(1 << 20, 1)
+        assert isinstance(lane.fault, FormatUnknown)
+        await until(lambda: len(agent.tail.discovery.refused) == 2, "both are refused")
+        log_points(good, 1000)
+        await far.has_all(good, "the other one flows")
+    for writer in (gone, newer):
+        writer.abandon()
+    good.close(Outcome.SUCCEEDED)
 
 
 async def test_a_request_that_cannot_be_taken_away_is_none(home: Home, nats_server: NatsServer, serve: Serve) -> None:
