@@ -18,7 +18,7 @@ SETTINGS_VARIABLE_PREFIX = "HEADRACE_"
 
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Tests neither see the settings of who runs them, nor write to their home folder."""
+    """Tests neither see the settings of whoever runs them, nor write to their home folder."""
     import os
 
     for name in [name for name in os.environ if name.startswith(SETTINGS_VARIABLE_PREFIX)]:

@@ -184,7 +184,7 @@ class Aborter:
             leader = plan.leader(ends)
             try:
                 word = await self._ended(plan, ends.get(leader), asked, called, grace_s)
-            except Exception as error:  # who asked hears of it, and of all the other processes
+            except Exception as error:  # whoever asked hears of it, and of all the other processes
                 log.exception("process %s could not be ended", plan.target.pid)
                 word = SourceState.REFUSED, f"it could not be ended: {error!r}"
             finally:

@@ -104,7 +104,7 @@ class NatsUplink:
         """Send `data` to whoever listens now: no stream keeps it."""
         client = self._client
         if client is not None and client.is_connected:
-            with suppress(NatsError):  # the link went just now: who asked will hear nothing, and ask again
+            with suppress(NatsError):  # the link went just now: whoever asked will hear nothing, and ask again
                 await client.publish(subject, data)
 
     async def _on_recalled(self, message: Msg) -> None:

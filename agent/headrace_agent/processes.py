@@ -2,7 +2,7 @@
 
 Invariants
 1. A signal goes to a process that was held (`Held.of`) and then proven: same pid, same start, our own user. It is sent through a
-   pidfd, which names that one process for ever: who got its pid afterwards is safe.
+   pidfd, which names that one process for ever: whoever got its pid afterwards is safe.
 2. This agent, whoever started it, and what these have started are never among a program's children, even where they are.
 """
 

@@ -1,7 +1,7 @@
 """Signs of life: the agent says, every few seconds, that it is there, and which experiments have writers on its node.
 
-It costs one message for 200 experiments, kept by no stream: who misses one hears the next. Collectors remember when they heard it
-last, and readers call an experiment that is running without such signs *not responding*.
+It costs one message for 200 experiments, kept by no stream: whoever misses one hears the next. Collectors remember when they heard
+it last, and readers call an experiment that is running without such signs *not responding*.
 """
 
 from __future__ import annotations

@@ -86,7 +86,7 @@ class Answers:
         self._put(reply, Msg.Ack.Nak + b' {"delay": %d}' % int(delay_s * 1e9))
 
     def rewind(self, site: str, rewind: Rewind) -> None:
-        """Ask the agents of `site` to send a source again. Not kept by the broker: who misses it is asked again."""
+        """Ask the agents of `site` to send a source again. Not kept by the broker: whoever misses it is asked again."""
         self._put(subjects.rewind(site, rewind.source), messages.encode(rewind))
 
     def _put(self, subject: str, payload: bytes) -> None:

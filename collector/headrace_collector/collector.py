@@ -42,7 +42,7 @@ _LOG: Final = logging.getLogger(__name__)
 AGAIN_S: Final = 1.0
 """Between two tries to reach a store or a broker at the start."""
 CLOSE_S: Final = 10.0
-"""Who asked for a gap to be closed hears after so long at the latest that the store has not taken it yet."""
+"""Whoever asked for a gap to be closed hears after so long at the latest that the store has not taken it yet."""
 
 
 _Result = TypeVar("_Result")

@@ -1,4 +1,4 @@
-"""The catalog's rows, appended together: who waits while one append is under way goes with the next.
+"""The catalog's rows, appended together: whoever waits while one append is under way goes with the next.
 
 A row is in the catalog before its mark is told, so that whoever waits for "stored" finds the experiment listed as stored. The
 catalog is a cache, though: when the store will not take a row, the mark does not wait, and the row goes with the next ones.

@@ -1,4 +1,5 @@
-"""When an experiment is committed: soon for who waits, on a grid where commits cost milliseconds, rarely where they cost money."""
+"""When an experiment is committed: soon where somebody waits, on a grid where commits cost milliseconds, rarely where they cost
+money."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ URGENT_S: Final = 0.1
 
 
 class Pacing:
-    """The clock of all commits of one collector. `live` is kept by who knows how many experiments there are."""
+    """The clock of all commits of one collector. `live` is kept by whoever knows how many experiments there are."""
 
     def __init__(self, *, local: bool, interval_s: float | None = None) -> None:
         self.live = 0

@@ -36,7 +36,7 @@ def serve(config: Path | None = None, *, parent: int | None = None, **flags: Any
 def _worker(settings: CollectorSettings, parent: int | None) -> Callable[[asyncio.Event], Awaitable[None]]:
     with in_haste():
         load_arrow()
-        from headrace_collector.collector import Collector  # who only watches workers has no use for Arrow
+        from headrace_collector.collector import Collector  # whoever only watches workers has no use for Arrow
 
     async def work(stop: asyncio.Event) -> None:
         async with ending_with(parent, stop):

@@ -29,7 +29,7 @@ FORGOTTEN_S: Final = 30.0
 """What a node that is heard has not named for so long has ended there: three of its beats."""
 NODES_MAX: Final = 10_000
 EXPERIMENTS_MAX: Final = 200_000
-"""Of all nodes together: who floods the subject crowds out, first, whoever has been silent for longest."""
+"""Of all nodes together: whoever floods the subject crowds out, first, whoever has been silent for longest."""
 _ID_BYTES: Final = 16
 
 

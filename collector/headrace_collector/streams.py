@@ -1,4 +1,4 @@
-"""The streams, kept there: who deletes one, or loses the broker's disk, finds it made again, and the journals fill it."""
+"""The streams, kept there: whoever deletes one, or loses the broker's disk, finds it made again, and the journals fill it."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ REQUEST: Final = "abort-request"
 CALLBACK: Final = "abort-callback"
 ANSWER: Final = "abort-answer"
 REASON_CHARACTERS_MAX: Final = 500
-"""Of a reason: with who asks, it fits the 4 KiB of a message and of a frame's header, whatever script it is written in."""
+"""Of a reason: with whoever asks, it fits the 4 KiB of a message and of a frame's header, whatever script it is written in."""
 BY_CHARACTERS_MAX: Final = 100
 DETAIL_CHARACTERS_MAX: Final = 300
 _BYTES_MAX: Final = 64 * 1024

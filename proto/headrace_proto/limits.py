@@ -44,7 +44,8 @@ TEXT_CHARACTERS_SHOWN: Final = 255
 """Of a text channel's last value, in documents, lists and leaderboards: Neptune's leaderboard cuts it there."""
 
 SOURCES_BYTES_TOLD: Final = 100 * MIB
-"""Of a run's source files, Neptune's limit: who keeps more is told, and again after each such amount, as all of it is copied."""
+"""Of a run's source files, Neptune's limit: whoever keeps more is told, and told again after each such amount: all of it is
+copied."""
 
 # -- Journal ------------------------------------------------------------------------------------------------------------
 
@@ -120,7 +121,7 @@ SWEEP_COMMITS: Final = 1024
 commits cost, and a folder of parts is listed in a few pages."""
 
 SWEEP_GRACE_S: Final = 15 * 60.0
-"""Age of a file that no commit names before it is removed. A courtesy to who is just writing: what keeps it safe is that the
+"""Age of a file that no commit names before it is removed. A courtesy to whoever is just writing: what keeps it safe is that the
 sweep takes the number of the commit that it was written for."""
 
 ROW_GROUP_POINTS: Final = 64 * 1024

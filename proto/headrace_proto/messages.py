@@ -31,7 +31,7 @@ class Mark(NamedTuple):
     interval_s: float = 1.0  # how often this collector commits: agents batch by age of a tenth of it
     dead: bool = False  # the store has been told that the source's writer is gone, at this position
     missing: int = -1
-    """Where the first range below it begins that collectors gave up: who has those bytes keeps and sends them."""
+    """Where the first range below it begins that collectors gave up: whoever has those bytes keeps and sends them."""
 
 
 class FileMark(NamedTuple):

@@ -90,8 +90,8 @@ def sign(site: str) -> str:
 
 
 FIND: Final = f"{OPERATOR_PREFIX}.find"
-"""Where the agents of all sites are asked whether they have an experiment. It is named by a digest (`messages.Find`): who knows an
-experiment's id could write to it, and a site is not to learn another's."""
+"""Where the agents of all sites are asked whether they have an experiment. It is named by a digest (`messages.Find`): whoever knows
+an experiment's id could write to it, and a site is not to learn another's."""
 
 
 def answer(site: str, request: str) -> str:

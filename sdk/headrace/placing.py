@@ -1,4 +1,4 @@
-"""Bytes that an experiment waits for, put in place: as the collector does it, by who has them at hand."""
+"""Bytes that an experiment waits for, put in place: as the collector does it, by whoever has them at hand."""
 
 from __future__ import annotations
 

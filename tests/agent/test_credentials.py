@@ -59,7 +59,7 @@ class Guarded:
 
 @pytest.fixture
 def guarded(start_nats: Callable[..., NatsServer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Guarded:
-    """A guarded server; who is refused asks again soon."""
+    """A guarded server; whoever is refused asks again soon."""
     monkeypatch.setattr(secured, "REFUSED_S_MAX", 0.3)
     return Guarded(start_nats, tmp_path)
 

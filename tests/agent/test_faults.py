@@ -263,7 +263,7 @@ async def test_a_collector_may_ask_for_a_source_again(home: Home, nats_server: N
 
 
 async def test_a_mark_said_while_the_link_was_down_is_recalled_from_the_stream(nats_server: NatsServer) -> None:
-    """Who was away asks the broker for the newest message of one subject, and its listener hears it."""
+    """Whoever was away asks the broker for the newest message of one subject, and its listener hears it."""
     subject, other = subjects.mark("local", "a" * 32), subjects.mark("local", "b" * 32)
     async with FarEnd(nats_server.url) as far:
         for data in (b"older", b"newest"):
@@ -358,7 +358,7 @@ async def test_silence_is_ended_by_a_question(home: Home, nats_server: NatsServe
 async def test_silence_over_something_that_is_missing_has_it_sent_again(
     home: Home, nats_server: NatsServer, serve: Serve
 ) -> None:
-    """Batches that vanished behind their acknowledgement are missed by who gets the question, and asked for."""
+    """Batches that vanished behind their acknowledgement are missed by whoever gets the question, and asked for."""
     async with FarEnd(nats_server.url, answering=False) as far, serve() as agent:
         far.consuming = False
         writer = new_writer(home)

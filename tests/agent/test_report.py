@@ -1,4 +1,4 @@
-"""Status files: soon for who waits, now and then for who looks."""
+"""Status files: soon for whoever waits, now and then for whoever looks."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ async def test_what_could_not_be_written_is_written_when_somebody_waits(home: Ho
 
 
 async def test_the_folder_of_status_files_is_made_again_but_not_the_home(home: Home, source: Source) -> None:
-    """Somebody cleared it away while trainers run. Who removes the whole home means it."""
+    """Somebody cleared it away while trainers run. Whoever removes the whole home means it."""
     async with reporting(home) as reporter:
         marked(reporter, source, 1, "DIG-1")
         await until(lambda: stored(home, source) == 1, "the first word")

@@ -24,7 +24,7 @@ def test_a_lower_commit_said_once_is_an_answer_that_came_late() -> None:
     setbacks, newest = Setbacks(), mark(500, 9000)
     assert not setbacks.believes(mark(499, 8000), newest, 0.0)
     assert not setbacks.believes(mark(498, 7000), newest, 0.1)
-    assert not setbacks.believes(newest, newest, 0.2)  # repeated by who serves: the matter is settled
+    assert not setbacks.believes(newest, newest, 0.2)  # repeated by whoever serves: the matter is settled
     assert not setbacks.believes(mark(499, 8000), newest, 10.0)
     assert setbacks.doubtful(10.0 + SETBACK_S) == ["s"]
     setbacks.forget("s")

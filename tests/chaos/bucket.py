@@ -36,7 +36,7 @@ class FlakyStore(HttpProxy):
         self._fault = fault
 
     def end(self) -> None:
-        """Serve again; who was kept waiting is cut off."""
+        """Serve again; whoever was kept waiting is cut off."""
         self._fault = None
         self._over.set()
 

@@ -92,7 +92,7 @@ def test_holder_stops_before_anybody_else_may_start() -> None:
 
 
 def test_silent_collector_is_forgotten() -> None:
-    """Who has not announced itself for a lease's life has no share any more."""
+    """Whoever has not announced itself for a lease's life has no share any more."""
     mine = book("a")
     mine.heard(book("b").me, 100.0)
     assert len(mine.plan(100.0).claim) == PARTITIONS // 2
@@ -134,6 +134,6 @@ def test_lease_that_says_nothing_names_no_owner(data: bytes | None) -> None:
 
 
 def test_lease_comes_back_as_it_went() -> None:
-    """Who reads a lease learns whose it is."""
+    """Whoever reads a lease learns whose it is."""
     owner = Owner("a", Process.own())
     assert Owner.decode(owner.encode()) == owner

@@ -143,7 +143,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self.send_header(name, value)
         length = {name.lower(): value for name, value in headers}.get("content-length", str(len(data)))
         self.send_header("Content-Length", length if self.command == "HEAD" else str(len(data)))
-        with suppress(OSError):  # who asked may have given up
+        with suppress(OSError):  # whoever asked may have given up
             self.end_headers()
             if self.command != "HEAD":
                 self.wfile.write(data[: len(data) // 2] if half else data)

@@ -38,7 +38,7 @@ class Proxy:
 
     async def __aenter__(self) -> Self:
         listener = socket.create_server(("127.0.0.1", 0))
-        # small, so that what nobody reads is soon felt by who writes it
+        # small, so that what nobody reads is soon felt by whoever writes it
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BLOCK)
         self._server = await asyncio.start_server(self._connected, sock=listener)
         return self

@@ -111,7 +111,7 @@ def threads() -> list[str]:
 
 
 def test_without_a_callback_there_is_no_thread(create: Create) -> None:
-    """Who just logs gets no thread, whatever `run_monitoring_thread` says."""
+    """Whoever just logs gets no thread, whatever `run_monitoring_thread` says."""
     create()
     create(run_monitoring_thread=True)
     assert not threads()

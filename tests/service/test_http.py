@@ -147,7 +147,7 @@ async def test_a_page_that_fails_is_an_answer_and_a_log_line(caplog: pytest.LogC
 
 
 async def test_a_loop_that_hangs_is_told_to_the_probe(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who asks a part that is stuck has an answer all the same, and it is not 200."""
+    """Whoever asks a part that is stuck has an answer all the same, and it is not 200."""
     monkeypatch.setattr(http, "ANSWER_S", 0.05)
     async with serving() as server:
         answers: list[bytes] = []
@@ -202,7 +202,7 @@ async def test_garbage_is_refused_and_the_next_client_served(garbage: bytes) -> 
 
 @pytest.mark.parametrize("headers", [("X-Big: " + "x" * 20_000,), tuple(f"X-{n}: x" for n in range(3000))])
 async def test_oversized_headers_are_refused_with_431(headers: tuple[str, ...]) -> None:
-    """Nobody makes a part keep more than 16 KiB. Who is still sending then may learn it by a reset."""
+    """Nobody makes a part keep more than 16 KiB. Whoever is still sending then may learn it by a reset."""
     async with serving() as server:
         answer = await said(server, get("/", *headers))
         assert answer == "" or answer.startswith("HTTP/1.1 431 ")

@@ -47,7 +47,7 @@ def test_signal_asks_for_a_drain(number: signal.Signals) -> None:
 
 
 def test_second_signal_ends_a_drain_that_hangs() -> None:
-    """Who asks twice is not kept waiting."""
+    """Whoever asks twice is not kept waiting."""
     child = start(hang=True)
     child.send_signal(signal.SIGTERM)
     assert child.stdout

@@ -8,7 +8,7 @@ from headrace.service.pausing import comes_within
 
 
 async def test_an_event_that_comes_as_the_wait_ends_has_come() -> None:
-    """The timer has cancelled the wait already, and the waiter has not run yet: who clears the event now would forget it."""
+    """The timer has cancelled the wait already, and the waiter has not run yet: whoever clears the event now would forget it."""
     event = asyncio.Event()
     waiting = asyncio.create_task(comes_within(event, 0.0))
     await asyncio.sleep(0)  # it waits, and its timer goes off next

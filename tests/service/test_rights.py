@@ -335,7 +335,7 @@ async def test_sites_are_asked_to_find_and_only_the_one_that_is_meant_to_end(gua
 
 
 async def test_key_of_one_role_is_not_anothers(guarded: Guarded) -> None:
-    """Who calls itself a collector is none: rights come from the key. Its inbox is not heard with an agent's."""
+    """Whoever calls itself a collector is none: rights come from the key. Its inbox is not heard with an agent's."""
     client = await guarded.client(OURS, rights.COLLECTOR_NAME)
     with pytest.raises((nats.errors.Error, TimeoutError)):
         await client.request(f"$JS.API.STREAM.INFO.{subjects.EVENTS_STREAM}", b"", timeout=0.5)

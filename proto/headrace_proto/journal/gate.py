@@ -52,7 +52,7 @@ class Gate(Tape):
         self._kept.pop()
 
     def _begin(self) -> Turn | None:
-        """Take the turn, as the hot methods do. It is ended by who took it, and on this very object: a child has another."""
+        """Take the turn, as the hot methods do. It is ended by whoever took it, and on this very object: a child has another."""
         turn = self._turn
         try:
             turn.take()

@@ -61,7 +61,7 @@ class Waiter:
 
 
 class Turn:
-    """One token: in the deque, or with who has the turn."""
+    """One token: in the deque, or with whoever has the turn."""
 
     __slots__ = ("give", "take", "waiting")
 
@@ -116,7 +116,7 @@ class Turn:
         return True
 
     def _is_first(self, waiter: Waiter) -> bool:
-        """One only may replace a lost token; who leaves the queue as the first is one who may have it, to the next."""
+        """Only one waiter may replace a lost token: the first. To the next, one that has left the queue may have it."""
         try:
             return self.waiting[0] is waiter
         except IndexError:
@@ -138,8 +138,8 @@ class Turn:
             self.give(None)
 
     def hand_over(self) -> None:
-        """End the turn in favour of who has waited longest, once that is for PATIENCE_S: it is then given the token. Before, it is
-        woken and must be quicker than we are."""
+        """End the turn in favour of whoever has waited longest. After PATIENCE_S the waiter is given the token; before, it is woken
+        and must be quicker than we are."""
         try:
             first = self.waiting[0]
             if monotonic() - first.since < PATIENCE_S:

@@ -33,7 +33,7 @@ class Store(Protocol):
        are synced), so that a commit may name it.
     4. Nothing is cached: `names`, `size` and `read` show what other processes did before the call.
     5. A call that raises may have taken effect (its answer may be lost). So may a `create` that returns False: the back
-       end may have tried again after a lost answer of its own. Who must know reads the object and compares a nonce.
+       end may have tried again after a lost answer of its own. Whoever must know reads the object and compares a nonce.
     6. Every failure is an `OSError`; `FileNotFoundError` means that the object is not there, and nothing else does.
     7. No path reaches outside the root: '..', absolute paths, empty parts and links out of it are refused.
 

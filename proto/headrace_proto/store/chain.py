@@ -4,7 +4,7 @@ Invariants
 1. Order of a commit: quarantine, inline files, parts, side file; then `commits/<n>.json`, which makes all of it visible at once
    and moves the watermarks; then `experiment.json`. A kill before the create leaves unreferenced files and nothing else; a kill
    after it is met by batches that lie below the watermark.
-2. A commit that could not be created has no effect. Whose the existing one is, its nonce tells: an answer may get lost.
+2. A commit that could not be created has no effect. Its nonce tells whose the existing one is: an answer may get lost.
 3. Nothing here acknowledges anything. A caller does, after `commit` has returned.
 
 When the create is lost to another writer: if no source that the commit builds on has moved, the whole commit is made again upon the
@@ -65,7 +65,7 @@ _BOOTTIME: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 def boot_clock() -> float:
-    """Seconds since this host started, those in which it or this process slept included. Monotonic where there is none such."""
+    """Seconds since this host started, those in which it or this process slept included; else those of the monotonic clock."""
     return time.clock_gettime(_BOOTTIME)
 
 

@@ -194,7 +194,7 @@ def encoded_points(
     time_ns: NDArray[np.integer[Any]],
     value: NDArray[np.float64],
 ) -> bytes:
-    """Points as the bytes of a journal, what `decode` reads back: for who has columns and no journal, such as an import."""
+    """Points as the bytes of a journal, what `decode` reads back: for whoever has columns and no journal, such as an import."""
     run = np.empty(len(channel), _POINT)
     run["head"], run["kind"] = _HEADS[Kind.POINT], Kind.POINT
     for tag in ("t0", "t1", "t2", "t3"):

@@ -109,7 +109,7 @@ class HeadView:
         return {**archived, **self.document.source_files}
 
     def was_archived(self, group: FileGroup, path: str) -> bool:
-        """Whether the side file has a word about a file, be it that it was removed."""
+        """Whether the side file lists a file, or its removal."""
         return path in getattr(self._head.side, group)
 
     def read(self, kind: PartKind, channels: Iterable[str] | None = None) -> pa.Table:

@@ -19,7 +19,7 @@ CONNECT_S: Final = 10.0
 
 
 class NobodyAnswers(HeadraceError, TimeoutError):
-    """Nobody said that he has, or did, what was asked for."""
+    """Nobody has answered: no broker, or no part that has, or did, what was asked for."""
 
 
 class Asking(NamedTuple):

@@ -69,7 +69,7 @@ def invoke(arguments: Sequence[str]) -> int:
         code = _ended(app, list(arguments))
         sys.stdout.flush()
         return code
-    except BrokenPipeError:  # `headrace ls | head`: who reads has seen enough; typer and rich end with 1 as well
+    except BrokenPipeError:  # `headrace ls | head`: whoever reads has seen enough; typer and rich end with 1 as well
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:

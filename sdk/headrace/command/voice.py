@@ -1,4 +1,4 @@
-"""What `headrace up` says while it serves: lines on standard error, in colour for who watches. rich would do it for 8 MiB."""
+"""What `headrace up` says while it serves: lines on standard error, in colour for whoever watches. rich would do it for 8 MiB."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def shown(text: object) -> str:
 
 
 class Voice:
-    """Standard error. Colours are for terminals, and not for who wants none (https://no-color.org)."""
+    """Standard error. Colours are for terminals, and not for whoever wants none (https://no-color.org)."""
 
     def __init__(self) -> None:
         terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"

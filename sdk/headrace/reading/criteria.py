@@ -43,7 +43,7 @@ def matching(
 ) -> pa.Table:
     """The rows of a catalog's table that meet all criteria; the table itself if there are none.
 
-    `silent` tells the rows that do not respond, for who asks for these.
+    `silent` tells the rows that do not respond, for whoever asks for these.
     """
     masks = [
         _of_any(table, ("id", "experiment"), "id", criteria.id),

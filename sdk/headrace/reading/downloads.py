@@ -124,7 +124,7 @@ def _folder(destination_dir: str | None) -> str:
 
 
 def _replace(target: str, write: Callable[[IO[bytes]], None]) -> None:
-    """Write beside `target` and rename: who reads it sees all or nothing, and a link of that name is replaced, not followed."""
+    """Write beside `target` and rename: whoever reads it sees all or nothing, and a link of that name is replaced, not followed."""
     temporary = f"{target}.{random_id()[:8]}.part"
     try:
         with open(temporary, "xb") as file:

@@ -32,7 +32,7 @@ def python_of(peer: type[Peer]) -> str:
 
 
 def environment_of(peer: type[Peer], work: Path) -> dict[str, str]:
-    """Nothing of who runs the bench but the way to programs; no network, and a home folder of its own."""
+    """Nothing of whoever runs the bench but the way to programs; no network, and a home folder of its own."""
     home = work / "home"
     home.mkdir(exist_ok=True)
     proxies = {

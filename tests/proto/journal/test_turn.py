@@ -123,7 +123,7 @@ def test_the_first_in_the_queue_replaces_a_lost_token_once(monkeypatch: pytest.M
 
 
 def test_a_token_given_back_just_before_the_waiting_began_is_found() -> None:
-    """Who gives back without seeing the waiter leaves the token in the deque, where the waiter looks again."""
+    """Whoever gives back without seeing the waiter leaves the token in the deque, where the waiter looks again."""
     turn = Turn()
     turn.take()
     got: list[bool] = []

@@ -40,7 +40,7 @@ def _source(told: str) -> SourceRecord:
         (["owner 1-5 succeeded", "rank 2-4 dead"], "failed", 5),
         (["owner 1-5 failed", "rank 2-6 aborted"], "aborted", 6),
         (["rank 1-3 succeeded"], "succeeded", 3),
-        # who comes and goes decides nothing
+        # whoever comes and goes decides nothing
         (["owner 1-5 succeeded", "worker 2-3 dead"], "succeeded", 5),
         (["owner 1-5 succeeded", "system 2"], "succeeded", 5),
         (["system 1"], "running", None),

@@ -310,7 +310,7 @@ def test_a_commit_during_a_merge_is_kept(files: Store) -> None:
 
 
 def test_of_two_merges_one_counts(files: Store) -> None:
-    """Who finds its parts merged by another gives up and leaves nothing behind."""
+    """Whoever finds its parts merged by another gives up and leaves nothing behind."""
     _filled(files)
     store = Meddler(files)
     chain = chain_of(store)

@@ -61,7 +61,7 @@ def test_orphans_are_told_and_nothing_is_touched(store: TimedStore) -> None:
 
 
 def test_replaced_parts_live_as_long_as_the_commits_that_named_them(store: TimedStore) -> None:
-    """What a merge replaced stays for an hour, for who reads an older commit, and goes then."""
+    """What a merge replaced stays for an hour, for whoever reads an older commit, and goes then."""
     grown(store, 4)
     store.now_s += 10
     old = {f"{FOLDER}/{part.path}" for part in head_of(store.chain()).parts.numeric}

@@ -1,6 +1,6 @@
 """A small world of collectors that share one store whose calls fail: what they leave behind must not depend on what failed.
 
-Everything is decided by the seed: who acts next, what he does, which of his calls fails and how, who acts while an answer is slow.
+Everything is decided by the seed: who acts next, what it does, which of its calls fails and how, who acts while an answer is slow.
 """
 
 from __future__ import annotations

@@ -87,7 +87,7 @@ def test_secrets_are_masked_here_too(experiment: StoredExperiment) -> None:
 
 
 def test_a_clock_that_is_behind_changes_all_the_same(stored: Stored, experiment: StoredExperiment) -> None:
-    """Who curates has seen what is stored: a trainer's clock that was an hour fast does not make his word the last for an hour."""
+    """A curator has seen what is stored: a trainer's clock that was an hour fast does not give it the last word for an hour."""
     fast = time.time_ns() + 3600 * 10**9
     stored.owner.event(Kind.PROPERTY, fast, "model", "theirs")
     stored.owner.event(Kind.TAGS, fast, ["theirs"], [])

@@ -1,4 +1,4 @@
-"""A stored experiment is ended by who finds it running though nobody runs it."""
+"""A stored experiment is ended by whoever finds it running though nobody runs it."""
 
 from __future__ import annotations
 

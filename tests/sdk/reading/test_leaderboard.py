@@ -102,7 +102,7 @@ def test_rows_come_back_from_columns(rows: list[CatalogRow]) -> None:
 
 
 def test_a_leaderboard_can_be_changed_without_harm(files: Store) -> None:
-    """Whoever changes the DataFrame that he was given, or a list in it, changes no other."""
+    """A DataFrame that was given, or a list in it, may be changed: no other changes with it."""
     row = CatalogRow(
         experiment="0" * 32, commit=1, id="DIG-1", name="a", state="running", tags=["t"], metrics={"m": 1.0}
     )

@@ -7,7 +7,7 @@ Invariants
    in whatever file and order they are found: reading is the union of all files, and repeating or mixing them changes nothing.
 2. Files are created once under a random name and never changed. A *delta* (JSON; Parquet if it is long) holds what one writer
    appended, a *base* (Parquet) what one `fold` merged.
-3. A file is deleted only by who has just created a base with all its rows. So two folders at once, or one that slept for a
+3. A file is deleted only by whoever has just created a base with all its rows. So two folders at once, or one that slept for a
    day in between, can leave a row twice but never lose one: no lock, no compare-and-swap.
 4. A reader that misses a file lists again: somebody folded it into another.
 
@@ -219,8 +219,8 @@ class Catalog:
         return True
 
     def _replace(self, shard: int, table: pa.Table, paths: Iterable[str]) -> None:
-        """Put a base in place of files. The last one goes first: a reader, who goes from the first one on, has those that go
-        while he reads already, and needs only the base when he lists again."""
+        """Put a base in place of files. The last one is deleted first: a reader begins with the first one, so that it has read
+        those that go meanwhile, or finds one missing, lists again, and needs only the base."""
         self._create(shard, "base", table.num_rows, "parquet", encoded(table))
         self._store.delete(sorted(paths, reverse=True))
 

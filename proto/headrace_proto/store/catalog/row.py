@@ -49,7 +49,7 @@ class CatalogRow(BaseModel):
 
 def row_of(commit: Commit) -> CatalogRow:
     """What the catalog shows of an experiment as of this commit. Hardware and what stands in no list stay out."""
-    from headrace_proto.store.commits import (  # who has a commit has its module; who only lists has not
+    from headrace_proto.store.commits import (  # whoever has a commit has its module; whoever only lists has not
         CURATION_SOURCE,
         PART_KINDS,
     )

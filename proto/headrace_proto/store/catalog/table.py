@@ -34,7 +34,7 @@ _FORMAT_KEY: Final = b"headrace.catalog"
 _ZSTD_LEVEL: Final = 1
 _NUMBER: Final = r"^(?:.*-)?([0-9]{1,18})$"
 _GROUP_ROWS: Final = 8 * 1024
-"""Of a row group: who shows a few of many rows decodes one or two of these."""
+"""Of a row group: whoever shows a few of many rows decodes one or two of these."""
 
 _TIME: Final = pa.timestamp("us", tz="UTC")
 _COLUMNS: Final[list[tuple[str, pa.DataType]]] = [

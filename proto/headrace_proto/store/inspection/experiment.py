@@ -137,7 +137,7 @@ def _claim(store: Store, project: str, head: Commit) -> Iterator[Finding]:
 
 
 def _leftovers(chain: Chain, options: Options) -> Iterator[Finding]:
-    """What no commit names: on its way, or left behind by who was killed."""
+    """What no commit names: on its way, or left behind by whoever was killed."""
     try:
         orphans = find_orphans(chain, now_ns=options.now_ns, grace_s=options.grace_s)
     except (FileNotFoundError, Corrupt, FormatUnknown):

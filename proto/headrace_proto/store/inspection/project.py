@@ -80,7 +80,7 @@ class CatalogCheck:
             yield error(layout.claims_folder(self._project), says, "refer to them by their internal ids; report it")
         if not self._readable or shown == row.commit:
             return
-        if found.fresh:  # its writer is about to list it; if he was killed before that, we do
+        if found.fresh:  # its writer is about to list it; if that was killed before, we do
             if self._options.repair and (shown is None or shown < row.commit):
                 append_rows(self._store, self._project, [row])
             return

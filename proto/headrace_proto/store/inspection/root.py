@@ -48,7 +48,7 @@ def _format_page(store: Store, options: Options) -> Iterator[Finding]:
 
 
 def _temporary(store: Store, options: Options) -> Iterator[Finding]:
-    """Files that never got their name. Who is at work writes to his; one that has rested for RETENTION_S belongs to nobody."""
+    """Files that never got their name. A writer at work writes to its own; one that rested for RETENTION_S is nobody's."""
     for folder in (layout.TEMPORARY, layout.PROBES):
         old, size = [], 0
         for name in store.names(folder):
