@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 from headrace.service.nats_server import NatsServer
 from headrace_proto.home import Home
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SETTINGS_VARIABLE_PREFIX = "HEADRACE_"
+
+settings.register_profile("untimed", deadline=None)  # how long an example takes depends on how busy the machine is
+settings.load_profile("untimed")
 
 
 @pytest.fixture(autouse=True)

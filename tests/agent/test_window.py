@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace_agent.budget import Budget
@@ -99,7 +99,6 @@ def test_a_window_has_room_for_so_many_frames_and_so_many_bytes() -> None:
     assert not window.room
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_whatever_the_link_does_the_stream_can_be_put_in_order(data: st.DataObject) -> None:
     """A stream that took any subset of what was sent, in sending order, and dropped repeated identities, holds every byte, and a

@@ -239,7 +239,7 @@ def deliveries(draw: st.DrawFn) -> list[tuple[int, int]]:
 # -- Fault 14: the same store for any delivery -----------------------------------------------------------------------
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(deliveries(), cuts(), st.data())
 def test_any_delivery_is_stored_exactly_once(
     batches: list[tuple[int, int]], agent: list[tuple[int, int]], data: st.DataObject

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace_collector.leases import HOLD_S, LEASE_TTL_S, LeaseBook, Member, Owner
@@ -54,7 +54,6 @@ def test_alone_takes_everything_at_once() -> None:
     assert broker.books[0].held == list(range(PARTITIONS))
 
 
-@settings(deadline=None)
 @given(st.lists(st.sampled_from(["join", "kill"]), max_size=8), st.integers(1, 32))
 def test_shares_settle_whoever_comes_and_goes(changes: list[str], partitions: int) -> None:
     """After any comings and goings each partition has one holder, and no one more than its rounded-up share."""

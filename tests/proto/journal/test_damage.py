@@ -53,7 +53,7 @@ EXPECTED = [(float(i), i, i * 0.5) for i in range(POINTS)]
 # -- Fault 4: its 4 KiB block is lost and kept aside; no wrong event, everything else there --------------------------
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(bit=st.integers(0, 8 * POINTS * 34 - 1))
 def test_a_flipped_bit_costs_its_block_and_never_shows_a_wrong_event(
     tmp_path_factory: pytest.TempPathFactory, bit: int
@@ -79,7 +79,7 @@ def test_a_flipped_bit_costs_its_block_and_never_shows_a_wrong_event(
 # -- Fault 3: a prefix of whole events is read; the rest is not yet there, or lost and said --------------------------
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(size=st.integers(HEADER_BYTES, HEADER_BYTES + POINTS * 34))
 def test_a_segment_cut_anywhere_gives_a_prefix(tmp_path_factory: pytest.TempPathFactory, size: int) -> None:
     """Truncated at any byte of its events, a journal gives a prefix of them, and the rest as one damage."""

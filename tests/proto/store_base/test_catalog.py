@@ -249,7 +249,7 @@ def test_a_reader_whose_file_was_folded_lists_again(store: Store) -> None:
     assert racing.on_names is None
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.lists(
         st.one_of(

@@ -160,7 +160,7 @@ def test_a_claim_cut_off_is_found_again(store: Store) -> None:
     assert sorted(_claims(store)) == [1, 2]
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(hints=st.lists(st.integers(1, 40), min_size=2, max_size=8), each=st.integers(1, 4))
 def test_no_number_twice_over_threads(tmp_path_factory: pytest.TempPathFactory, hints: list[int], each: int) -> None:
     """Claimers with any hints, all at once, never share a number, and each number has its claimer's experiment inside."""

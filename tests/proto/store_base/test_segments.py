@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace_proto.errors import Corrupt
@@ -49,7 +49,6 @@ def _segments(sizes: list[int]) -> tuple[list[CatalogRow], list[Segment]]:
     return rows, segments
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 8), max_size=4), st.data())
 def test_what_is_chosen_comes_out(sizes: list[int], data: st.DataObject) -> None:
     """Any rows in any order, chosen of what was chosen before, have their own other columns."""

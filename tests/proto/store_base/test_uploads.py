@@ -175,7 +175,7 @@ def test_finish_may_be_repeated(store: Store) -> None:
     assert store.read(TARGET) == DATA
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     cuts=st.lists(st.integers(0, len(DATA)), max_size=30),
     deliveries=st.lists(st.tuples(st.integers(0, 1), st.integers(0, 31)), max_size=60),

@@ -1,11 +1,10 @@
-"""A real store for these tests, which are never timed."""
+"""A real store for these tests."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import settings
 
 from headrace_proto.store.backend import open_store
 from tests.fixtures_s3 import s3_endpoint, s3_url
@@ -16,9 +15,6 @@ if TYPE_CHECKING:
     from headrace_proto.store.backend import Store
 
 __all__ = ["s3_endpoint", "s3_url"]
-
-settings.register_profile("untimed", deadline=None)
-settings.load_profile("untimed")
 
 
 @pytest.fixture

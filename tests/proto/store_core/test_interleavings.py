@@ -136,7 +136,7 @@ def _read(timed: TimedStore) -> object:
     return script
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.data())
 def test_nothing_is_lost_in_any_order_of_calls(data: st.DataObject) -> None:
     """No commit names a missing object, every point is stored once, no live file goes, no reader fails: in any order of the calls

@@ -121,7 +121,7 @@ def test_of_several_points_of_a_step_the_reader_chooses(files: Store) -> None:
     assert str(by_time["time"].dtype) == "datetime64[us, UTC]"
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     commits=st.lists(
         st.lists(st.tuples(st.integers(0, 6), st.integers(0, 4), st.floats(allow_nan=False)), max_size=6),

@@ -83,7 +83,7 @@ def _one_by_one(rows: list[CatalogRow]) -> pd.DataFrame:
     return pd.DataFrame.from_records(records, columns=columns)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(_rows())
 def test_made_in_vectors_it_is_what_records_would_give(rows: list[CatalogRow]) -> None:
     """Columns, their order, their types and every value: NaN where an experiment has none, lists and maps as they were given."""
@@ -94,7 +94,6 @@ def test_made_in_vectors_it_is_what_records_would_give(rows: list[CatalogRow]) -
         pd.testing.assert_frame_equal(part, _one_by_one(rows[begin : begin + 2]))
 
 
-@settings(deadline=None)
 @given(_rows())
 def test_rows_come_back_from_columns(rows: list[CatalogRow]) -> None:
     """What goes into a file of the catalog comes out of it, value by value."""
