@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Coroutine
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Any, Final
 
 from headrace.service import rights
@@ -46,6 +46,8 @@ from headrace_proto.ids import random_id
 from headrace_proto.journal import JournalReader
 
 DRAIN_LOOK_S: Final = 0.01
+KEEP_S: Final = 5.0
+"""For the marks that are kept at the end, so that nothing is sent twice."""
 log = logging.getLogger(__name__)
 
 
@@ -76,7 +78,9 @@ class Agent:
         )
         for part in (self.reporter, self.uploader):
             self.tail.when_awaited(part.awaited)
-        self.retention: Final = Retention(self.home, self.tail, self.reporter, self.metrics, self._finished)
+        self.retention: Final = Retention(
+            self.home, self.tail, self.reporter, self.metrics, self._binding, self._finished
+        )
         self.quota: Final = Quota(self.home, settings.quota, self._unstored)
         self.syncer: Final = Syncer(self.tail, settings.sync_s)
         self.aborter: Final = Aborter(self.tail, settings.abort_grace_s)
@@ -134,8 +138,9 @@ class Agent:
             await tasks.cancel(*finding)
             await self._drain()
             await tasks.cancel(*sending, *care)
-            await self.retention.work(time.monotonic_ns(), keep_all=True)
-            self.retention.close()
+            with suppress(TimeoutError):  # of a disk that hangs; the next agent sends something twice then
+                async with asyncio.timeout(KEEP_S):
+                    await self.retention.work(time.monotonic_ns(), keep_all=True)
             await tasks.cancel(uplink)
 
     async def _sample(self) -> None:

@@ -16,6 +16,7 @@ import logging
 import os
 from typing import Final
 
+from headrace_agent.trouble import Trouble
 from headrace_proto.home import FILE_MODE, Home, open_plain
 from headrace_proto.messages import Mark, decode, encode
 
@@ -65,6 +66,7 @@ class StoreBinding:
         self._path = home.bound_store
         self._store = self._noted = self._read()
         self.foreign: set[str] = set()
+        self._trouble: Final = Trouble(log)
 
     def _read(self) -> str:
         try:
@@ -78,23 +80,27 @@ class StoreBinding:
         if not self._store:
             self._store = store
         if store == self._store:
-            self._note()
             return True
         if store not in self.foreign and len(self.foreign) < 16:
             self.foreign.add(store)
             log.error("the store %s answers for this home, which is bound to %s: nothing is freed", store, self._store)
         return False
 
-    def _note(self) -> None:
-        if self._noted == self._store:
-            return
+    @property
+    def is_kept(self) -> bool:
+        """Whether the disk says what is believed."""
+        return self._noted == self._store
+
+    def keep(self) -> None:
+        """Write down which store is believed, synced. May run in another thread than the rest."""
+        store = self._store
         try:
-            _write_synced(self._path, self._store.encode())
+            _write_synced(self._path, store.encode())
         except OSError as error:
-            # The store is believed meanwhile, because a full disk needs freeing; the next mark tries again.
-            log.warning("the home's binding to the store %s cannot be kept: %s", self._store, error)
+            # The store is believed meanwhile, because a full disk needs freeing; the next round tries again.
+            self._trouble.tell("the home's binding to the store %s cannot be kept: %s", store, error)
         else:
-            self._noted = self._store
+            self._noted = store
 
     def kept(self, folder: str) -> Mark | None:
         """The mark kept in a journal's folder, if it is of the store believed here, or no store is yet."""

@@ -6,18 +6,18 @@ has closed it (or is gone, and the store knows), and whose spool is empty, is re
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import shutil
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
 from typing import Final, NamedTuple, TypeVar
 
+from headrace_agent.aside import NoThread, aside
 from headrace_agent.lane import SourceLane
 from headrace_agent.leftovers import Leftovers, clear_spool
-from headrace_agent.marks import write_mark
+from headrace_agent.marks import StoreBinding, write_mark
 from headrace_agent.metrics import Metrics
 from headrace_agent.report import Reporter, spooled_files
 from headrace_agent.source import Death, Source
@@ -48,7 +48,13 @@ class Retention:
     """Keeps marks, trims, and deletes what is finished."""
 
     def __init__(
-        self, home: Home, tail: Tail, reporter: Reporter, metrics: Metrics, on_finished: Callable[[Source], None]
+        self,
+        home: Home,
+        tail: Tail,
+        reporter: Reporter,
+        metrics: Metrics,
+        binding: StoreBinding,
+        on_finished: Callable[[Source], None],
     ) -> None:
         self._home = home
         self._tail = tail
@@ -56,9 +62,10 @@ class Retention:
         self._metrics = metrics
         self._on_finished = on_finished
         self._kept: dict[str, _Kept] = {}
+        self._binding = binding
         self._leftovers = Leftovers(home, metrics)
         self._unfreed, self._unkept = Trouble(log), Trouble(log)
-        self._disk = ThreadPoolExecutor(1, "retention")  # one thread: what a cancelled round began ends before the next
+        self._turn = Lock()  # what a cancelled round began ends before the next
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -91,6 +98,8 @@ class Retention:
             if lane.source.mark is not lane.source.kept or lane.source.closed or lane.source.death is not Death.UNPROVEN
         ]
         over = [source for source in sources if source.over and not self._has_files(source)]
+        if not self._binding.is_kept:
+            await self._on_disk(StoreBinding.keep, self._binding)
         worth = [source for source in sources if keep_all or source in over or self._worth_keeping(source, now_ns)]
         marks = [(s, s.mark) for s in worth if s.mark is not None and s.mark != self._kept_of(s).mark]
         if marks:
@@ -120,11 +129,14 @@ class Retention:
             source.kept = kept
 
     async def _on_disk(self, work: Callable[[_Work], None], what: _Work) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._disk, work, what)
+        def in_turn() -> None:
+            with self._turn:
+                work(what)
 
-    def close(self) -> None:
-        """Wait for the disk."""
-        self._disk.shutdown()
+        try:
+            await aside(in_turn, "retention")
+        except NoThread as error:  # then a mark is not kept, or what is deleted stays for the next sweep
+            self._unkept.tell("retention waits: %s", error)
 
     def _kept_of(self, source: Source) -> _Kept:
         return self._kept.get(source.id, _Kept(None, 0))

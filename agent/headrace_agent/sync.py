@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from contextlib import closing, suppress
+from contextlib import closing
+from functools import partial
 from typing import Final, NamedTuple
 
+from headrace_agent.aside import NoThread, aside
 from headrace_agent.source import Source
 from headrace_agent.tail import Tail
 from headrace_agent.ticks import STEADY_S
@@ -108,7 +109,9 @@ class Syncer:
         journals = [_Journal(source.id, source.folder, source.reader) for source in sources]
         self._busy = True
         try:
-            failures = await _in_thread(journals)
+            failures = await aside(partial(_synced, journals), "sync")
+        except NoThread as error:
+            failures = dict.fromkeys(ends, error)
         finally:
             self._busy = False
         for name, end in ends.items():
@@ -134,27 +137,6 @@ class Syncer:
         elif self._told and not self._failing:
             log.info("what could not be synced is synced, or stored, now")
             self._told = False
-
-
-async def _in_thread(journals: Sequence[_Journal]) -> _Failures:
-    """Sync them in a thread that nobody waits for at the end, as one of the loop's own would be. What could not be synced."""
-    loop = asyncio.get_running_loop()
-    answer: asyncio.Future[_Failures] = loop.create_future()
-
-    def tell(failures: _Failures) -> None:
-        if not answer.done():
-            answer.set_result(failures)
-
-    def work() -> None:
-        failures = _synced(journals)
-        with suppress(RuntimeError):  # the loop is closed: the agent has stopped meanwhile
-            loop.call_soon_threadsafe(tell, failures)
-
-    try:
-        threading.Thread(target=work, name="sync", daemon=True).start()
-    except RuntimeError as error:  # the system gives no more of them
-        return dict.fromkeys((journal.source for journal in journals), error)
-    return await answer
 
 
 def _synced(journals: Sequence[_Journal]) -> _Failures:

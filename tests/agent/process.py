@@ -18,10 +18,10 @@ from headrace_proto.home import Home
 DISK_FULL = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))"
 DISK_HANGS = """
 import os, time
-def fdatasync(descriptor):
+def hang(descriptor):
     os.write(2, b"a sync hangs\\n")
     time.sleep(3600)
-os.fdatasync = fdatasync
+os.fdatasync = os.fsync = hang
 """
 BEGUN_SO = """
 {begun}
@@ -47,7 +47,7 @@ class AgentProcess:
         return self._begun_with(DISK_FULL)
 
     def with_hanging_disk(self) -> Self:
-        """The same, where no segment's sync returns."""
+        """The same, where no sync returns."""
         return self._begun_with(DISK_HANGS)
 
     def _begun_with(self, script: str) -> Self:

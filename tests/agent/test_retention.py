@@ -131,7 +131,9 @@ def test_a_home_stays_bound_to_its_first_store(home: Home) -> None:
     binding = StoreBinding(home)
     assert binding.believes("first")
     assert not binding.believes("second")
+    binding.keep()
     again = StoreBinding(home)
+    assert again.is_kept
     assert not again.believes("second")
     assert again.believes("first")
 
@@ -149,15 +151,18 @@ async def test_an_agent_that_starts_on_a_full_disk_frees_it(
 
 
 def test_a_binding_that_could_not_be_kept_is_kept_later(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The store is believed at once, another never, and the next mark writes it down."""
+    """The store is believed at once, another never, and the next round writes it down."""
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     monkeypatch.setattr(marks, "_write_synced", Mock(side_effect=full))
     binding = StoreBinding(home)
     assert binding.believes("first")
     assert not binding.believes("second")
+    binding.keep()
+    kept = [binding.is_kept]
     assert StoreBinding(home).believes("third")
     monkeypatch.undo()
-    assert binding.believes("first")
+    binding.keep()
+    assert [*kept, binding.is_kept] == [False, True]
     assert not StoreBinding(home).believes("second")
 
 

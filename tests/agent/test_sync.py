@@ -177,6 +177,7 @@ async def test_a_process_whose_disk_hangs_ends_when_it_is_told_to(
         with AgentProcess(home, nats_server.url, log).with_hanging_disk() as agent:
             await until(lambda: "a sync hangs" in log.read_text(), "a sync hangs")
             await far.has_all(writer)
+            await far.mark(writer.source, position=1)  # which is synced at the end, at the latest
             assert await asyncio.to_thread(agent.stop) == 0
     writer.close(Outcome.SUCCEEDED)
 
