@@ -275,7 +275,7 @@ def read_answer(data: bytes, headers: dict[str, str] | None) -> Receipt | Uplink
     if headers and headers.get("Status") == _NO_RESPONDERS:
         return NoStream("no stream takes this subject")
     try:
-        answer: dict[str, Any] = json.loads(data)
+        answer: dict[str, Any] = json.loads(data.decode())
         error = answer.get("error")
         if error is None:
             return Receipt(int(answer["seq"]), bool(answer.get("duplicate", False)))

@@ -102,13 +102,14 @@ _KEYS: Final = {
     "site": "t",
 }
 _DEFAULTS: Final[dict[str, Any]] = {**Frame._field_defaults, "codec": str(Codec.NONE)}
+_SHORT: Final = tuple(_KEYS.get(name, "") for name in Frame._fields)
+_ABSENT: Final = tuple(_DEFAULTS.get(name, ...) for name in Frame._fields)
 
 
 def encode(frame: Frame) -> bytes:
     """The frame as bytes, `body` as it is (compress it first and name the codec)."""
-    header = {
-        short: getattr(frame, name) for name, short in _KEYS.items() if getattr(frame, name) != _DEFAULTS.get(name, ...)
-    }
+    header = {short: value for short, value, default in zip(_SHORT, frame, _ABSENT, strict=True) if value != default}
+    header.pop("", None)  # the body
     packed: bytes = msgpack.packb(header)
     if len(packed) > FRAME_HEADER_MAX:
         raise ValueError(f"a frame's header of {len(packed)} bytes is over {FRAME_HEADER_MAX}")

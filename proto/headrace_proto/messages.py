@@ -164,5 +164,4 @@ def decode(kind: type[_Message], data: bytes) -> _Message | None:
         message = kind(**fields)
     except Exception:  # hostile bytes raise a handful of unrelated types, and the reaction to each is the same
         return None
-    rightly = all(type(value) is wanted for value, wanted in zip(message, _TYPES[kind], strict=True))
-    return message if rightly else None
+    return message if tuple(map(type, message)) == _TYPES[kind] else None
