@@ -3,9 +3,9 @@
     python -m tests.benchmarks node
 
 Counted is CPU time, user and system. Of the agent all of it, hardware sampling included where it is on. Of the trainers what the
-thread spends inside the logging calls, page faults and slow paths included: the loop around them is the user's, and reading the clock
-is the bench's. What those two take, just as cold, is measured half way between two steps, and taken off. Not counted are the broker
-and the collector, which stand elsewhere, and what the kernel writes back on its own.
+thread spends inside the logging calls, page faults and slow paths included: the loop around them is the user's, and reading the
+clock is the bench's. What those two take, just as cold, is measured half way between two steps, and taken off. Not counted are
+the broker and the collector, which stand elsewhere, and what the kernel writes back on its own.
 """
 
 from __future__ import annotations
