@@ -35,3 +35,9 @@ def experiment(project: neptune.Project) -> neptune.experiments.Experiment:
     return project.create_experiment(
         "mlp", params={"lr": 0.5}, upload_source_files=[], upload_stdout=False, upload_stderr=False
     )
+
+
+def native(experiment: neptune.experiments.Experiment) -> hr.Experiment:
+    """What stands behind an experiment that runs."""
+    assert isinstance(experiment._handle, hr.Experiment)
+    return experiment._handle

@@ -20,6 +20,7 @@ from headrace import neptune
 from headrace.neptune.experiments import Experiment
 from headrace_proto.events import Role
 from headrace_proto.store.backend import open_store
+from tests.neptune.conftest import native
 from tests.sdk import neptune_examples
 from tests.sdk.reading.stored import SECOND_NS, START_NS, Source, Stored
 
@@ -167,7 +168,7 @@ def test_files_are_logged_downloaded_and_deleted_as_on_the_page(
     page.artifacts(handle(experiment))
     for name in ("forest_results.pkl", "other_results.pkl", "data/images/a.png", "directory/a"):
         experiment.log_artifact(io.StringIO(name), name)
-    experiment._handle.note_sources(["src", "net.py"])  # type: ignore[union-attr]
+    native(experiment).note_sources(["src", "net.py"])
     page.downloads(handle(experiment), str(tmp_path / "home"), str(tmp_path / "tmp"))
     assert (tmp_path / "home/user/files/forest_results.pkl").read_text() == "forest_results.pkl"
     for archive in ("my-module.zip", "images.zip", "sources/my-module.zip", "artifacts/images.zip"):

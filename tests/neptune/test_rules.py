@@ -17,6 +17,7 @@ from headrace import neptune
 from headrace.neptune import exceptions as old
 from headrace.neptune.experiments import Experiment
 from headrace_proto.errors import HeadraceError, StaleRead
+from tests.neptune.conftest import native
 
 NAN, INF = float("nan"), float("inf")
 NOTHING: Any = None
@@ -190,18 +191,18 @@ def test_source_files_that_do_not_exist_are_left_out(
     """The old client looked for names as for patterns. Here a warning says which."""
     Path("net.py").write_text("")
     exp = project.create_experiment(upload_source_files=["net.py", "missing.py", "*.yaml"])
-    assert list(exp._handle.stored().source_files) == ["net.py"]  # type: ignore[union-attr]
+    assert list(native(exp).stored().source_files) == ["net.py"]
     assert "missing.py" in caplog.text
     assert "net.py" not in caplog.text
     alone = project.create_experiment(upload_source_files="missing.py")
-    assert list(alone._handle.stored().source_files) == []  # type: ignore[union-attr]
+    assert list(native(alone).stored().source_files) == []
 
 
 def test_git_is_told_and_given(project: neptune.Project, tmp_path: Path) -> None:
     """A GitInfo as the old client had it is kept; where there is no repository there is none."""
     info = neptune.git_info.GitInfo("a" * 40, "why", "Ada", "ada@example.org", "2020-01-02", False, "main", ["u", "v"])
     exp = project.create_experiment(git_info=info, upload_source_files=[])
-    git = exp._handle.stored().record.git  # type: ignore[union-attr]
+    git = native(exp).stored().record.git
     assert git == {"commit": "a" * 40, "message": "why", "author": "Ada", "date": "2020-01-02", "dirty": False} | {
         "branch": "main",
         "remote": "u",
@@ -237,7 +238,7 @@ def test_notebooks_of_the_environment_are_the_experiments(
     monkeypatch.setenv("NEPTUNE_NOTEBOOK_ID", "7")
     monkeypatch.setenv("NEPTUNE_NOTEBOOK_PATH", "a.ipynb")
     exp = project.create_experiment(upload_source_files=[])
-    facts = exp._handle.stored().record.facts  # type: ignore[union-attr]
+    facts = native(exp).stored().record.facts
     assert (facts["notebook_id"], facts["notebook_path"]) == ("7", "a.ipynb")
 
 
