@@ -114,6 +114,7 @@ def current() -> Experiment:
 
 def log_metric(log_name: str, x: Any, y: Any = ABSENT, timestamp: float | None = None, *, step: Any = None) -> None:
     """Log a number to the current experiment; see `Experiment.log_metric`."""
+    # each overload takes some of the arguments; which were given is found out there
     current().log_metric(log_name, x, y, timestamp, step=step)  # type: ignore[call-overload]
 
 
@@ -129,7 +130,7 @@ def log_metrics(values: Mapping[str, Any], step: Any = None, timestamp: float | 
 
 def log_text(log_name: str, x: Any, y: Any = ABSENT, timestamp: float | None = None, *, step: Any = None) -> None:
     """Log a text to the current experiment; see `Experiment.log_text`."""
-    current().log_text(log_name, x, y, timestamp, step=step)  # type: ignore[call-overload]
+    current().log_text(log_name, x, y, timestamp, step=step)  # type: ignore[call-overload]  # as above
 
 
 def send_text(channel_name: str, x: Any, y: Any = ABSENT, timestamp: float | None = None) -> None:
@@ -148,6 +149,7 @@ def log_image(
     step: Any = None,
 ) -> None:
     """Log an image to the current experiment; see `Experiment.log_image`."""
+    # as above
     current().log_image(log_name, x, y, image_name, description, timestamp, step=step)  # type: ignore[call-overload]
 
 

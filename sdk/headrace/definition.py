@@ -109,11 +109,11 @@ def define(
     )
 
 
-def checked_callback(callback: Any) -> Callable[[], Any] | None:
+def checked_callback(callback: Callable[[], Any] | None) -> Callable[[], Any] | None:
     """What is to be called when somebody aborts the experiment. Raises `InvalidValue`."""
-    if callback is None or callable(callback):
-        return callback  # type: ignore[no-any-return]
-    raise InvalidValue(f"abort_callback must be callable without arguments, or None, not {callback!r:.80}")
+    if callback is not None and not callable(callback):
+        raise InvalidValue(f"abort_callback must be callable without arguments, or None, not {callback!r:.80}")
+    return callback
 
 
 def checked_git(given: Any) -> Any:

@@ -42,7 +42,7 @@ class Series(Sending, Handle):
     def __init__(self, origin: Origin, known: Known, first_events: FirstEvents | None = None) -> None:
         super().__init__(origin, known, first_events)
         self._point: Callable[[str, Any, Any, int], None] = self._writer.point
-        self._row = self._writer.row
+        self._row: Callable[[Mapping[str, Any], Any, int], None] = self._writer.row
         self._point_at: Callable[[str, Any, Any, int], None] = OrderWatch(self._point, self._end_watch)
         self._reset_ns: Final[dict[str, int]] = {}
 
@@ -114,7 +114,7 @@ class Series(Sending, Handle):
         """
         try:
             row = self._row
-            row(values, step, time_ns() if timestamp is None else self._time(timestamp, values))  # type: ignore[arg-type]
+            row(values, step, time_ns() if timestamp is None else self._time(timestamp, values))
         except Exception as error:
             if hasattr(values, "values"):
                 self._refuse(error)

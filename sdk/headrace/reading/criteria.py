@@ -87,7 +87,8 @@ def _of_any(table: pa.Table, columns: tuple[str, ...], what: str, given: Several
         return None
     wanted = pa.array(values, pa.string())
     masks: list[Mask] = [pc.is_in(table[column], value_set=wanted).to_numpy() for column in columns]
-    return np.logical_or.reduce(masks)  # type: ignore[no-any-return]
+    found: Mask = np.logical_or.reduce(masks)
+    return found
 
 
 def _with_tags(table: pa.Table, tags: Sequence[str] | None) -> Iterator[Mask]:

@@ -170,7 +170,7 @@ class SecuredClient(Client):
             if writer is not None:
                 writer.transport.abort()
             elif transport is not None:
-                transport.close()  # type: ignore[no-untyped-call]
+                transport.close()  # type: ignore[no-untyped-call]  # nats-py annotates no transport
 
 
 def _said(error: ssl.SSLError) -> str:
