@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from headrace.service.nats_server import NatsServer
 from headrace_agent.batch import TRIMMED
 from headrace_agent.marks import SETBACK_S, Setbacks
@@ -48,7 +50,10 @@ async def test_what_a_store_lost_is_sent_again_and_what_was_freed_is_given_up(
         log_points(writer, MANY)
         await far.has_all(writer)
         source = agent.tail.lanes[writer.source].source
-        await until(lambda: source.stored == writer.position and source.oldest > 0, "it is stored, and freed")
+        journal = Path(home.journal(writer.source))
+        await until(
+            lambda: source.stored == writer.position and len([*journal.glob("*.seg")]) == 1, "it is stored, and freed"
+        )
         oldest = source.oldest
         whole = bytes(far.bytes[writer.source])
         kept = 1000 * 34
