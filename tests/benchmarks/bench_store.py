@@ -7,16 +7,11 @@ import tempfile
 import time
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pyarrow.parquet as pq
 
 from headrace.reading import StoredExperiment
-from headrace_proto import events
-from headrace_proto.events import ChannelType, Kind, Role
-from headrace_proto.ids import random_id
 from headrace_proto.store.backend import open_store
-from headrace_proto.store.chain import Batch, Chain
-from headrace_proto.store.columns import encoded_points
+from tests.benchmarks.noisy import CHANNELS, written
 from tests.benchmarks.rows import Row, median_ms
 
 if TYPE_CHECKING:
@@ -25,11 +20,9 @@ if TYPE_CHECKING:
     from headrace_proto.store.backend import Store
 
 PROJECT = "bench/store"
-CHANNELS = [f"channel {n}" for n in range(8)]
 STEPS = 1_000_000
 """Of each channel."""
 COMMIT_STEPS = 50_000
-PERIOD_NS, JITTER_NS = 50_000_000, 2_000_000  # 20 Hz
 POINTS = STEPS * len(CHANNELS)
 
 
@@ -41,7 +34,7 @@ def run() -> list[Row]:
 
 
 def _series(store: Store) -> Iterator[Row]:
-    chain = _written(store)
+    chain = written(store, PROJECT, STEPS, COMMIT_STEPS)
     assert chain.head is not None
     experiment = StoredExperiment(store, PROJECT, chain.place.experiment)
     yield Row(
@@ -69,33 +62,3 @@ def _series(store: Store) -> Iterator[Row]:
     plain = io.BytesIO()
     pq.write_table(chain.read("numeric"), plain)
     yield Row("  the same points with PyArrow's defaults", len(plain.getvalue()) / POINTS, "B")
-
-
-def _written(store: Store) -> Chain:
-    """An experiment of 8 M points, committed as a collector commits them."""
-    chain, noise = Chain(store, PROJECT, random_id()), np.random.default_rng(1)
-    start_ns = time.time_ns()
-    first = b"".join(
-        [
-            events.pack(Kind.OPEN, start_ns, {"role": Role.OWNER}),
-            events.pack(Kind.CREATE, start_ns, {"name": "bench", "created_ns": start_ns}),
-            *(events.pack(Kind.CHANNEL, n, name, int(ChannelType.NUMERIC)) for n, name in enumerate(CHANNELS)),
-        ]
-    )
-    source, position = random_id(), 0
-    for step in range(0, STEPS, COMMIT_STEPS):
-        raw = (first if step == 0 else b"") + _raw_points(step, start_ns, noise)
-        chain.commit([Batch(source, position, position + len(raw), raw)], now_ns=time.time_ns())
-        position += len(raw)
-        chain.compact(now_ns=time.time_ns())
-    return chain
-
-
-def _raw_points(first_step: int, start_ns: int, noise: np.random.Generator) -> bytes:
-    """COMMIT_STEPS steps of all channels, as a loop logs them."""
-    count = COMMIT_STEPS * len(CHANNELS)
-    numbers = np.arange(count)
-    steps = first_step + numbers // len(CHANNELS)
-    times_ns = start_ns + steps * PERIOD_NS + noise.integers(0, JITTER_NS, count)
-    values = noise.normal(size=count) / (1 + steps * 1e-6)
-    return encoded_points(numbers % len(CHANNELS), steps.astype(np.float64), times_ns, values)
