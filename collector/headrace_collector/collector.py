@@ -28,9 +28,9 @@ from headrace_collector.partition import Partition
 from headrace_collector.process import Process
 from headrace_collector.quarantine import Quarantine
 from headrace_collector.settings import GOODBYE_S, CollectorSettings
+from headrace_collector.shared import Shared
 from headrace_collector.signs import SignsHeard
 from headrace_collector.streams import Streams
-from headrace_collector.workshop import Workshop
 from headrace_proto import messages, subjects
 from headrace_proto.errors import HeadraceError
 from headrace_proto.ids import is_id, random_id, token
@@ -63,7 +63,7 @@ class Collector:
         self._heard = ""
         self._metrics.lag_s.set_function(self._lag_s)
         self._metrics.partitions.set_function(lambda: len(self._partitions))
-        self._metrics.experiments.set_function(lambda: self._site.workshop.pacing.live if self._site else 0)
+        self._metrics.experiments.set_function(lambda: self._site.shared.pacing.live if self._site else 0)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop` is set. Raises `HeadraceError` for what an operator must mend."""
@@ -106,10 +106,10 @@ class Collector:
             raise
         pacing = Pacing(local=store.local, interval_s=settings.commit_interval_s)
         name = random_id()
-        workshop = Workshop(name, store, identity, Answers(client, js), self._metrics, pacing)
+        shared = Shared(name, store, identity, Answers(client, js), self._metrics, pacing)
         book = LeaseBook(name, settings.partitions, time.time_ns(), Process.own())
         keeper = LeaseKeeper(client, js, book, self)
-        return _Site(client, js, streams, workshop, Quarantine(workshop), keeper, asyncio.TaskGroup())
+        return _Site(client, js, streams, shared, Quarantine(shared), keeper, asyncio.TaskGroup())
 
     def _on_lost(self) -> None:
         """The connection ended; a broker that comes back may have lost what it had taken."""
@@ -126,34 +126,34 @@ class Collector:
     # -- Serving --------------------------------------------------------------------------------------------------------
 
     async def _serve(self, site: _Site, stop: asyncio.Event) -> None:
-        workshop = site.workshop
-        _LOG.info("serves", extra={"store": workshop.store.url, "partitions": self._settings.partitions})
+        shared = site.shared
+        _LOG.info("serves", extra={"store": shared.store.url, "partitions": self._settings.partitions})
         async with site.tasks as tasks:
             runs = (
                 site.keeper.run,
                 site.streams.run,
-                workshop.warm_up,
+                shared.warm_up,
                 self._hear_people,
-                workshop.answers.run,
-                workshop.listing.run,
-                workshop.upkeep.run,
+                shared.answers.run,
+                shared.listing.run,
+                shared.upkeep.run,
                 site.quarantine.run,
-                SignsHeard(site.client, workshop, lambda: 0 in self._partitions).run,
+                SignsHeard(site.client, shared, lambda: 0 in self._partitions).run,
             )
             serving = [tasks.create_task(run()) for run in (*runs, lambda: _watch(site.client))]
             await stop.wait()
             await site.keeper.leave(self._settings.drain_s + GOODBYE_S)
-            await workshop.upkeep.settle(self._settings.drain_s)
+            await shared.upkeep.settle(self._settings.drain_s)
             for task in (*serving, *(served.task for served in self._partitions.values())):
                 task.cancel()
 
     async def _close(self, site: _Site) -> None:
         with contextlib.suppress(*TRANSIENT):
             async with asyncio.timeout(GOODBYE_S):
-                await site.workshop.answers.flush()
+                await site.shared.answers.flush()
                 await site.client.flush()
         await site.client.close()
-        site.workshop.close()
+        site.shared.close()
         _LOG.info("stopped")
 
     # -- Partitions, as the keeper has them worked ----------------------------------------------------------------------
@@ -166,7 +166,7 @@ class Collector:
         queues = Partition(
             site.client,
             site.js,
-            site.workshop,
+            site.shared,
             site.quarantine,
             number=partition,
             partitions=self._settings.partitions,
@@ -183,7 +183,7 @@ class Collector:
         await served.partition.drain(self._settings.drain_s)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(GOODBYE_S):
-                await self._site.workshop.answers.flush()
+                await self._site.shared.answers.flush()
         self.abandon(partition)
 
     def doubt(self, partition: int) -> None:
@@ -225,19 +225,19 @@ class Collector:
         if site is None:
             said = [self._heard] if self._heard else []
             return Health(ok=False, facts={"reasons": ["waits for the broker and the store", *said]})
-        connected, fault = site.client.is_connected, site.workshop.fault
+        connected, fault = site.client.is_connected, site.shared.fault
         reasons = [] if connected else ["not connected to the broker: what agents ship waits in the journals"]
         reasons += [f"the store is out of order: {fault}"] if fault else []
         reasons += [site.streams.fault] if site.streams.fault else []
         facts = {
             "reasons": reasons,
             "connected": connected,
-            "store": site.workshop.store.url,
+            "store": site.shared.store.url,
             "store_fault": fault,
             "partitions": sorted(self._partitions),
             "in_doubt": sorted(number for number, (held, _) in self._partitions.items() if not held.sure.is_set()),
-            "experiments": site.workshop.pacing.live,
-            "waiting_bytes": site.workshop.memory.ready + site.workshop.memory.above,
+            "experiments": site.shared.pacing.live,
+            "waiting_bytes": site.shared.memory.ready + site.shared.memory.above,
             "lag_s": round(self._lag_s(), 3),
         }
         return Health(ok=not reasons, facts=facts)
@@ -260,7 +260,7 @@ class _Site(NamedTuple):
     client: Client
     js: JetStreamContext
     streams: Streams
-    workshop: Workshop
+    shared: Shared
     quarantine: Quarantine
     keeper: LeaseKeeper
     tasks: asyncio.TaskGroup

@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from headrace.service.pausing import comes_within
-from headrace_collector.bench import Bench
+from headrace_collector.committer import Committer
 from headrace_collector.intake import REWIND_PAUSE_S, Arrival
-from headrace_collector.workshop import Workshop
+from headrace_collector.shared import Shared
 from headrace_proto.errors import Corrupt
 from headrace_proto.frame import Frame, raw_body
 from headrace_proto.messages import UNNAMED, FileMark, Rewind
@@ -34,21 +34,21 @@ pieces in memory, nor their messages unacknowledged."""
 IDLE_S: Final = 60.0
 """A file of which nothing has come for so long, and that no stored event names, is let go of: its pieces stay in the store, and its
 last message, which would wait here, is acknowledged. An agent that has it still sends it again."""
-DESKS_MAX: Final = 2_000
+ASSEMBLIES_MAX: Final = 2_000
 """Files at once, of one process. Chunks of further ones are dropped: they are on their node's disk, and come again."""
 
 FileKey = tuple[str, str]
 """(source, file)"""
 
 
-class FileDesk:
+class Assembly:
     """Gathers one file. `run` is its one task; it returns when a commit says what became of the file."""
 
     def __init__(
-        self, workshop: Workshop, bench: Bench, frame: Frame, turn: asyncio.Lock, hurry: Callable[[], None]
+        self, shared: Shared, committer: Committer, frame: Frame, turn: asyncio.Lock, hurry: Callable[[], None]
     ) -> None:
-        self._workshop: Final = workshop
-        self._bench: Final = bench
+        self._shared: Final = shared
+        self._committer: Final = committer
         self._turn: Final = turn
         self._hurry: Final = hurry
         self._frame: Final = frame._replace(body=b"")  # what all chunks of the file say alike
@@ -73,7 +73,7 @@ class FileDesk:
         self._site = arrival.site
         self._arrived.append(arrival)
         self._active_at = time.monotonic()
-        self._workshop.memory.add(ready=arrival.size)
+        self._shared.memory.add(ready=arrival.size)
         self._wake.set()
 
     def look(self) -> None:
@@ -87,31 +87,31 @@ class FileDesk:
 
     async def run(self) -> None:
         """Gather, finish, answer."""
-        frame, bench = self._frame, self._bench
-        place = (bench.project, bench.experiment, frame.source, frame.file)
-        haul = self._workshop.haul
+        frame, committer = self._frame, self._committer
+        place = (committer.project, committer.experiment, frame.source, frame.file)
+        persist_file = self._shared.persist_file
         try:
-            upload = await haul(Upload, bench.store, *place, size=frame.size, sha256=frame.sha256)
-            while not bench.has_file(*self._key):
+            upload = await persist_file(Upload, committer.store, *place, size=frame.size, sha256=frame.sha256)
+            while not committer.has_file(*self._key):
                 await self._gather(upload)
                 self._answer(upload)
                 if self._suspicious and not upload.complete:
                     self._ask_again(upload)
                 self._suspicious = False
-                if upload.complete and not self.report and bench.pending(*self._key):
+                if upload.complete and not self.report and committer.pending(*self._key):
                     await self._finish(upload)
-                elif upload.complete and not self.report and bench.is_over(frame.source):
+                elif upload.complete and not self.report and committer.is_over(frame.source):
                     self._answer_all(UNNAMED)
                     break
                 elif self._forsaken(upload):
                     for reply in self._last:
-                        self._workshop.answers.ack(reply)
+                        self._shared.answers.ack(reply)
                     return
                 else:
                     await self._rest(upload)
             else:
                 self._answer_all(self.report.bad if self.report else "")
-            await haul(upload.discard)
+            await persist_file(upload.discard)
         finally:
             self._forget([*self._arrived, *self._held])
 
@@ -125,7 +125,7 @@ class FileDesk:
             if upload.received == upload.offset:
                 self._flush_at = time.monotonic() + FLUSH_S
             self._held.append(arrival._replace(frame=arrival.frame._replace(body=b"")))
-            if await self._workshop.haul(upload.add, arrival.frame.first, chunk):
+            if await self._shared.persist_file(upload.add, arrival.frame.first, chunk):
                 self._flush_at = time.monotonic() + FLUSH_S
                 self._answer(upload)
 
@@ -140,7 +140,7 @@ class FileDesk:
     def _refuse(self, arrival: Arrival, upload: Upload) -> None:
         """A chunk above a gap, or of no use: have the file sent again from where it is here."""
         self._forget([arrival])
-        self._workshop.answers.ack(arrival.reply)
+        self._shared.answers.ack(arrival.reply)
         self._ask_again(upload)
 
     def suspect(self) -> None:
@@ -153,8 +153,8 @@ class FileDesk:
         if now - self._asked_at >= REWIND_PAUSE_S:
             self._asked_at = now
             source, file = self._key
-            self._workshop.metrics.rewinds.inc()
-            self._workshop.answers.rewind(self._site, Rewind(source, upload.received, file))
+            self._shared.metrics.rewinds.inc()
+            self._shared.answers.rewind(self._site, Rewind(source, upload.received, file))
 
     def _answer(self, upload: Upload) -> None:
         """Tell how far the file is in the store, and acknowledge what brought it there."""
@@ -162,12 +162,12 @@ class FileDesk:
         if not stored:
             return
         self._held = [arrival for arrival in self._held if arrival.frame.end > upload.offset]
-        self._workshop.metrics.file_bytes.inc(sum(arrival.frame.end - arrival.frame.first for arrival in stored))
+        self._shared.metrics.file_bytes.inc(sum(arrival.frame.end - arrival.frame.first for arrival in stored))
         self._forget(stored)
-        self._workshop.answers.file_mark(self._site, self._mark(upload.offset))
+        self._shared.answers.file_mark(self._site, self._mark(upload.offset))
         for arrival in stored:
             if arrival.frame.end < upload.size:
-                self._workshop.answers.ack(arrival.reply)
+                self._shared.answers.ack(arrival.reply)
             else:
                 self._last.append(arrival.reply)
 
@@ -182,20 +182,22 @@ class FileDesk:
         gathered = upload.received > upload.offset
         left_s = (self._flush_at if gathered else self._active_at + IDLE_S) - time.monotonic()
         if gathered and left_s <= 0:
-            await self._workshop.haul(upload.flush)
+            await self._shared.persist_file(upload.flush)
         elif not self._arrived:
             await comes_within(self._wake, None if self.report else max(left_s, 0.0))
 
     async def _finish(self, upload: Upload) -> None:
         """Put the file in place. In turn with commits: one of them may give its path to another file."""
         async with self._turn:
-            pending = self._bench.pending(*self._key)
+            pending = self._committer.pending(*self._key)
             if pending is None:
                 return
             bad = "it was changed between the call that logged it and its upload"
             if (pending.size, pending.sha256) == (upload.size, upload.sha256):
                 try:
-                    bad = await self._workshop.haul(upload.finish, pending.path, lambda: self._bench.awaits(pending))
+                    bad = await self._shared.persist_file(
+                        upload.finish, pending.path, lambda: self._committer.awaits(pending)
+                    )
                 except PiecesGone:
                     self._ask_again(upload)
                     return
@@ -206,91 +208,91 @@ class FileDesk:
 
     def _answer_all(self, bad: str) -> None:
         """A commit says what became of the file, or that nothing ever will."""
-        (self._workshop.metrics.bad_files if bad else self._workshop.metrics.files).inc()
-        self._workshop.answers.file_mark(self._site, self._mark(self._frame.size, done=not bad, bad=bad))
+        (self._shared.metrics.bad_files if bad else self._shared.metrics.files).inc()
+        self._shared.answers.file_mark(self._site, self._mark(self._frame.size, done=not bad, bad=bad))
         for reply in self.replies():
-            self._workshop.answers.ack(reply)
+            self._shared.answers.ack(reply)
 
     def _mark(self, offset: int, *, done: bool = False, bad: str = "") -> FileMark:
-        return FileMark(self._workshop.store_id, self._bench.experiment, *self._key, offset, done, bad)
+        return FileMark(self._shared.store_id, self._committer.experiment, *self._key, offset, done, bad)
 
     def _forget(self, arrivals: list[Arrival]) -> None:
-        self._workshop.memory.add(ready=-sum(arrival.size for arrival in arrivals))
-        self._workshop.weigh()
+        self._shared.memory.add(ready=-sum(arrival.size for arrival in arrivals))
+        self._shared.weigh()
 
 
 class Files:
     """All files of one experiment that are on their way."""
 
-    def __init__(self, workshop: Workshop, bench: Bench, turn: asyncio.Lock, hurry: Callable[[], None]) -> None:
-        self._workshop: Final = workshop
-        self._bench: Final = bench
+    def __init__(self, shared: Shared, committer: Committer, turn: asyncio.Lock, hurry: Callable[[], None]) -> None:
+        self._shared: Final = shared
+        self._committer: Final = committer
         self._turn: Final = turn
         self._hurry: Final = hurry
-        self._desks: Final[dict[FileKey, FileDesk]] = {}
+        self._assemblies: Final[dict[FileKey, Assembly]] = {}
         self._tasks: Final[set[asyncio.Task[None]]] = set()
 
     @property
     def reports(self) -> list[FileDone]:
         """What the next commit is to be told."""
-        return [desk.report for desk in self._desks.values() if desk.report]
+        return [assembly.report for assembly in self._assemblies.values() if assembly.report]
 
     @property
     def holds(self) -> bool:
         """Whether any file is on its way."""
-        return bool(self._desks)
+        return bool(self._assemblies)
 
     def offer(self, arrival: Arrival, tasks: asyncio.TaskGroup) -> None:
-        """Take a chunk over. The first of a file begins its desk's task."""
+        """Take a chunk over. The first of a file begins its assembly's task."""
         frame = arrival.frame
         key = frame.source, frame.file
-        if key not in self._desks:
-            if self._bench.has_file(*key):
+        if key not in self._assemblies:
+            if self._committer.has_file(*key):
                 self._answer_again(arrival)
                 return
-            if self._workshop.desks >= DESKS_MAX:
-                self._workshop.metrics.dropped.inc()
-                self._workshop.answers.ack(arrival.reply)
+            if self._shared.assemblies >= ASSEMBLIES_MAX:
+                self._shared.metrics.dropped.inc()
+                self._shared.answers.ack(arrival.reply)
                 return
-            self._workshop.desks += 1
-            desk = self._desks[key] = FileDesk(self._workshop, self._bench, frame, self._turn, self._hurry)
-            task = tasks.create_task(self._serve(key, desk), name=f"file {frame.file} of {frame.source}")
+            self._shared.assemblies += 1
+            assembly = self._assemblies[key] = Assembly(self._shared, self._committer, frame, self._turn, self._hurry)
+            task = tasks.create_task(self._serve(key, assembly), name=f"file {frame.file} of {frame.source}")
             self._tasks.add(task)
             task.add_done_callback(self._ended)
-        self._desks[key].offer(arrival)
+        self._assemblies[key].offer(arrival)
 
-    async def _serve(self, key: FileKey, desk: FileDesk) -> None:
+    async def _serve(self, key: FileKey, assembly: Assembly) -> None:
         try:
-            await desk.run()
+            await assembly.run()
         except Exception:  # nothing is acknowledged, so it comes again; no file may stop an experiment
             _LOG.exception("a file was let go of", extra={"source": key[0], "file": key[1]})
         finally:
-            del self._desks[key]
+            del self._assemblies[key]
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        self._workshop.desks -= 1
+        self._shared.assemblies -= 1
         self._tasks.discard(task)
 
     def _answer_again(self, arrival: Arrival) -> None:
         """A chunk of a file that needs none: its agent has forgotten, or never heard."""
         frame = arrival.frame
         mark = FileMark(
-            self._workshop.store_id, self._bench.experiment, frame.source, frame.file, frame.size, done=True
+            self._shared.store_id, self._committer.experiment, frame.source, frame.file, frame.size, done=True
         )
-        self._workshop.metrics.duplicates.inc()
-        self._workshop.answers.file_mark(arrival.site, mark)
-        self._workshop.answers.ack(arrival.reply)
+        self._shared.metrics.duplicates.inc()
+        self._shared.answers.file_mark(arrival.site, mark)
+        self._shared.answers.ack(arrival.reply)
 
     def ask_again(self, source: str) -> None:
         """A chunk of the source could not be read: any of its files may lack it."""
-        for (owner, _), desk in self._desks.items():
+        for (owner, _), assembly in self._assemblies.items():
             if owner == source:
-                desk.suspect()
+                assembly.suspect()
 
     def committed(self) -> None:
         """A commit was made, here or elsewhere."""
-        for desk in self._desks.values():
-            desk.look()
+        for assembly in self._assemblies.values():
+            assembly.look()
 
     def stop(self) -> None:
         """End all tasks. What they hold comes again."""
@@ -299,5 +301,5 @@ class Files:
 
     def replies(self) -> Iterator[str]:
         """Every message that is held."""
-        for desk in self._desks.values():
-            yield from desk.replies()
+        for assembly in self._assemblies.values():
+            yield from assembly.replies()

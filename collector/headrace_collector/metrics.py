@@ -13,7 +13,7 @@ class Metrics:
         self.points = self._counter("points", "Points stored")
         self.bytes = self._counter("bytes", "Bytes of journals stored")
         self.commits = self._counter("commits", "Commits made")
-        self.conflicts = self._counter("conflicts", "Commits that another committer was faster with")
+        self.conflicts = self._counter("conflicts", "Commits that another collector was faster with")
         self.quarantined = self._counter("quarantined", "Frames and batches put into quarantine")
         self.lost_ranges = self._counter("lost_ranges", "Ranges of journals that were committed as lost")
         self.gaps_closed = self._counter("gaps_closed", "Gaps given up because nobody had what was missing")

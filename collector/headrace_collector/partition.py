@@ -21,8 +21,8 @@ from headrace_collector.intake import FRAME_OVERHEAD, Arrival
 from headrace_collector.keeper import TRANSIENT
 from headrace_collector.pull import Pull
 from headrace_collector.quarantine import Quarantine
+from headrace_collector.shared import Shared
 from headrace_collector.worker import Worker
-from headrace_collector.workshop import Workshop
 from headrace_proto import names, subjects
 from headrace_proto.errors import Corrupt, FormatUnknown, InvalidName
 from headrace_proto.frame import Frame, FrameKind, decode
@@ -52,7 +52,7 @@ class Partition:
         self,
         client: Client,
         js: JetStreamContext,
-        workshop: Workshop,
+        shared: Shared,
         quarantine: Quarantine,
         *,
         number: int,
@@ -61,7 +61,7 @@ class Partition:
     ) -> None:
         self._client: Final = client
         self._js: Final = js
-        self._workshop: Final = workshop
+        self._shared: Final = shared
         self._quarantine: Final = quarantine
         self._queues: Final = [
             Queue(subjects.EVENTS_STREAM, subjects.EVENTS_PREFIX, number, partitions),
@@ -96,7 +96,7 @@ class Partition:
         """The connection was lost. What a broker without replicas delivered may not be answered any more: it is let go of."""
         for consumer in self._consumers:
             if not consumer.replicated:
-                self._workshop.answers.end(consumer.name)
+                self._shared.answers.end(consumer.name)
         self._lost.set()
 
     async def _serve(self) -> None:
@@ -111,15 +111,15 @@ class Partition:
             async with asyncio.TaskGroup() as self._tasks:
                 pulls = [Pull(self._client, self._js, consumer, self._on_message) for consumer in self._consumers]
                 for consumer, pull in zip(self._consumers, pulls, strict=True):
-                    self._workshop.answers.begin(consumer.name)
-                    self._pulls.append(self._tasks.create_task(pull.run(self._workshop.room)))
+                    self._shared.answers.begin(consumer.name)
+                    self._pulls.append(self._tasks.create_task(pull.run(self._shared.room)))
                 self._tasks.create_task(self._watch(pulls))
                 await self._tick()  # not as a task: a group takes its own cancellation back only from a body at work
         finally:
             for consumer in self._consumers:
-                self._workshop.answers.end(consumer.name)
+                self._shared.answers.end(consumer.name)
             self._consumers = []
-            self._workshop.pacing.live -= len(self._workers)
+            self._shared.pacing.live -= len(self._workers)
             self._workers.clear()
             self._pulls.clear()
 
@@ -161,7 +161,7 @@ class Partition:
                     await asyncio.sleep(_LOOK_S)
         stored = all(worker.has_stored(gaps) for worker, gaps in closed)
         gaps = [list(gap) for _, of_one in closed for gap in of_one]
-        return GapsClosed(self._workshop.name, experiment, gaps, stored, waiting)
+        return GapsClosed(self._shared.name, experiment, gaps, stored, waiting)
 
     # -- Messages -------------------------------------------------------------------------------------------------------
 
@@ -180,7 +180,7 @@ class Partition:
             frame, message.reply, address.site, len(message.data) + FRAME_OVERHEAD, at_ns, time.monotonic()
         )
         self._worker(frame.project, frame.experiment).offer(arrival)
-        self._workshop.weigh()
+        self._shared.weigh()
 
     def _set_aside(self, message: Msg, address: Address | None, reason: str) -> None:
         """Bytes that say nothing, not even whose they were: no watermark moves. The journal has the good ones still."""
@@ -193,17 +193,17 @@ class Partition:
         for worker in workers:
             worker.ask_again(address.site, address.source)
         if not workers:  # then its agent knows better than we where to begin
-            self._workshop.metrics.rewinds.inc()
-            self._workshop.answers.rewind(address.site, Rewind(address.source, 0))
+            self._shared.metrics.rewinds.inc()
+            self._shared.answers.rewind(address.site, Rewind(address.source, 0))
 
     # -- Workers --------------------------------------------------------------------------------------------------------
 
     def _worker(self, project: str, experiment: str) -> Worker:
         key = project, experiment
         if key not in self._workers:
-            worker = Worker(self._workshop, project, experiment)
+            worker = Worker(self._shared, project, experiment)
             self._workers[key] = worker, self._tasks.create_task(worker.run(), name=f"experiment {experiment}")
-            self._workshop.pacing.live += 1
+            self._shared.pacing.live += 1
         return self._workers[key][0]
 
     async def _tick(self) -> None:
@@ -214,7 +214,7 @@ class Partition:
             now = time.monotonic()
             touching = now - touched_at >= ACK_WAIT_S / 3
             touched_at = now if touching else touched_at
-            patience_s = IDLE_S if self._workshop.pacing.live <= WORKERS_KEPT else CROWDED_IDLE_S
+            patience_s = IDLE_S if self._shared.pacing.live <= WORKERS_KEPT else CROWDED_IDLE_S
             for key, (worker, _) in list(self._workers.items()):
                 worker.tick(now)
                 if touching:
@@ -224,7 +224,7 @@ class Partition:
 
     def _dismiss(self, key: WorkerKey) -> None:
         worker, _ = self._workers.pop(key)
-        self._workshop.pacing.live -= 1
+        self._shared.pacing.live -= 1
         worker.drain()
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from headrace.service.nats_py import Msg
-from headrace_collector.workshop import Workshop
+from headrace_collector.shared import Shared
 from headrace_proto.limits import KIB, MIB
 from headrace_proto.store import layout
 from headrace_proto.store.backend import Store
@@ -76,15 +76,15 @@ def put_away(store: Store, token: int, data: bytes, facts: Mapping[str, Any], ro
 class Quarantine:
     """Frames that did not decode, on their way to the store. None is acknowledged before it is there."""
 
-    def __init__(self, workshop: Workshop) -> None:
-        self._workshop = workshop
+    def __init__(self, shared: Shared) -> None:
+        self._shared = shared
         self._waiting: asyncio.Queue[tuple[Msg, int, str, Callable[[], None]]] = asyncio.Queue()
 
     def put(self, message: Msg, token: int, reason: str, then: Callable[[], None]) -> None:
         """Take a message over; `then` is called once it is put away and acknowledged."""
         _LOG.error("a frame goes to quarantine", extra={"subject": message.subject, "reason": reason})
-        self._workshop.metrics.quarantined.inc()
-        self._workshop.memory.add(ready=len(message.data))
+        self._shared.metrics.quarantined.inc()
+        self._shared.memory.add(ready=len(message.data))
         self._waiting.put_nowait((message, token, reason, then))
 
     async def run(self) -> None:
@@ -92,8 +92,8 @@ class Quarantine:
         while True:
             message, token, reason, then = await self._waiting.get()
             facts = {"subject": message.subject, "headers": message.headers or {}, "reason": reason}
-            await self._workshop.persist(put_away, self._workshop.store, token, message.data, facts)
-            self._workshop.memory.add(ready=-len(message.data))
-            self._workshop.weigh()
-            self._workshop.answers.ack(message.reply)
+            await self._shared.persist(put_away, self._shared.store, token, message.data, facts)
+            self._shared.memory.add(ready=-len(message.data))
+            self._shared.weigh()
+            self._shared.answers.ack(message.reply)
             then()

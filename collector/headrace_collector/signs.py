@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 from headrace.service.nats_py import Client, Msg
-from headrace_collector.workshop import Workshop
+from headrace_collector.shared import Shared
 from headrace_proto import messages, subjects
 from headrace_proto.errors import HeadraceError
 from headrace_proto.messages import Sign
@@ -44,9 +44,9 @@ class _Node(NamedTuple):
 class SignsHeard:
     """Listens as long as `run` runs, and writes while `writes()` says that this is the collector to do so."""
 
-    def __init__(self, client: Client, workshop: Workshop, writes: Callable[[], bool]) -> None:
+    def __init__(self, client: Client, shared: Shared, writes: Callable[[], bool]) -> None:
         self._client: Final = client
-        self._workshop: Final = workshop
+        self._shared: Final = shared
         self._writes: Final = writes
         self._nodes: dict[tuple[str, str], _Node] = {}
         self._count = 0  # of experiments, of all nodes
@@ -56,7 +56,7 @@ class SignsHeard:
     async def run(self) -> None:
         """Serve until cancelled."""
         await self._client.subscribe(subjects.sign("*"), cb=self._on_sign)
-        period_s = LOCAL_WRITE_S if self._workshop.store.local else REMOTE_WRITE_S
+        period_s = LOCAL_WRITE_S if self._shared.store.local else REMOTE_WRITE_S
         while True:
             await asyncio.sleep(period_s)
             if not self._writes():
@@ -105,11 +105,11 @@ class SignsHeard:
 
     async def _write(self) -> None:
         if not self._read:
-            self._recall(await self._workshop.call(read_signs, self._workshop.store))
+            self._recall(await self._shared.call(read_signs, self._shared.store))
             self._read = True
         signs = self.signs()
         if signs != self._written:
-            await self._workshop.call(write_signs, self._workshop.store, signs)
+            await self._shared.call(write_signs, self._shared.store, signs)
             self._written = signs
 
     def _recall(self, signs: Signs) -> None:

@@ -19,11 +19,11 @@ from typing import Final
 from tenacity import AsyncRetrying, RetryCallState, wait_random_exponential
 
 from headrace.service.pausing import comes_within
-from headrace_collector.bench import Bench, Stored
+from headrace_collector.committer import Committer, Stored
 from headrace_collector.files import Files
 from headrace_collector.gathering import Gap, Gathering
 from headrace_collector.intake import FRAME_OVERHEAD, GAP_PATIENCE_S, Arrival, Verdict
-from headrace_collector.workshop import RETRY_S_FIRST, RETRY_S_MAX, Workshop
+from headrace_collector.shared import RETRY_S_FIRST, RETRY_S_MAX, Shared
 from headrace_proto.errors import CommitConflict
 from headrace_proto.frame import SOURCE_GONE, Frame, FrameKind
 from headrace_proto.limits import EXPERIMENT_SOURCES_MAX, MIB
@@ -42,17 +42,17 @@ GIVEN_BACK_S: Final = 15.0
 class Worker:
     """Gathers, commits and answers for one experiment."""
 
-    def __init__(self, workshop: Workshop, project: str, experiment: str) -> None:
+    def __init__(self, shared: Shared, project: str, experiment: str) -> None:
         self.active_at = time.monotonic()
         self.waiting_since = math.inf
         """When the oldest frame that waits for a commit came."""
-        self._workshop: Final = workshop
-        self._bench: Final = Bench(workshop.store, project, experiment)
-        self._gathering: Final = Gathering(workshop.memory, self._bench.standing)
+        self._shared: Final = shared
+        self._committer: Final = Committer(shared.store, project, experiment)
+        self._gathering: Final = Gathering(shared.memory, self._committer.standing)
         self._turn: Final = asyncio.Lock()
         """Held by whoever changes the experiment: a commit, or a file that is put in place."""
-        self._files: Final = Files(workshop, self._bench, self._turn, self._hurry)
-        self._unplaced: list[Arrival] = []  # came while the bench was not laid out yet
+        self._files: Final = Files(shared, self._committer, self._turn, self._hurry)
+        self._unplaced: list[Arrival] = []  # came before the chain was loaded
         self._tasks = asyncio.TaskGroup()
         self._due = math.inf
         self._wake: Final = asyncio.Event()
@@ -68,29 +68,29 @@ class Worker:
         self.active_at = time.monotonic()
         self.waiting_since = min(self.waiting_since, self.active_at)
         if self._failing and self._held_bytes > FAILING_BYTES_MAX:
-            self._workshop.answers.give_back(arrival.reply, GIVEN_BACK_S)
+            self._shared.answers.give_back(arrival.reply, GIVEN_BACK_S)
         elif self._placing:
             self._place(arrival)
         else:
             self._unplaced.append(arrival)
-            self._workshop.memory.add(ready=arrival.size)
+            self._shared.memory.add(ready=arrival.size)
             self._hurry()
 
     def tick(self, now: float) -> None:
         """Ask for what is missing."""
         for wanted in self._gathering.rewinds_due(now):
-            self._workshop.metrics.rewinds.inc()
-            self._workshop.answers.rewind(wanted.site, Rewind(wanted.source, wanted.position))
+            self._shared.metrics.rewinds.inc()
+            self._shared.answers.rewind(wanted.site, Rewind(wanted.source, wanted.position))
         self.close_gaps(GAP_PATIENCE_S)
-        if self._workshop.crowded and self._gathering.waits:
+        if self._shared.crowded and self._gathering.waits:
             self._hurry()
 
     def touch(self) -> None:
         """Tell the stream that what is held here still waits."""
         for arrival in self._unplaced:
-            self._workshop.answers.in_progress(arrival.reply)
+            self._shared.answers.in_progress(arrival.reply)
         for reply in (*self._gathering.replies(), *self._files.replies()):
-            self._workshop.answers.in_progress(reply)
+            self._shared.answers.in_progress(reply)
 
     def ask_again(self, site: str, source: str) -> None:
         """A frame of the source was not fit to be read: have it sent again."""
@@ -121,8 +121,10 @@ class Worker:
 
     def _give_up(self, gap: Gap, now_ns: int, now: float) -> None:
         _LOG.error("nobody has what is missing: it is given up", extra=gap._asdict())
-        self._workshop.metrics.gaps_closed.inc()
-        frame = Frame(FrameKind.LOST, self._bench.project, self._bench.experiment, *gap, b"", reason=SOURCE_GONE)
+        self._shared.metrics.gaps_closed.inc()
+        frame = Frame(
+            FrameKind.LOST, self._committer.project, self._committer.experiment, *gap, b"", reason=SOURCE_GONE
+        )
         self._place(Arrival(frame, "", self._gathering.site(gap.source), FRAME_OVERHEAD, now_ns, now))
 
     def has_stored(self, gaps: Iterable[Gap]) -> bool:
@@ -155,19 +157,19 @@ class Worker:
             self._schedule(arrival, now)
             return
         source = arrival.frame.source
-        self._workshop.answers.ack(arrival.reply)
+        self._shared.answers.ack(arrival.reply)
         if verdict is Verdict.STORED:
-            self._workshop.metrics.duplicates.inc()
+            self._shared.metrics.duplicates.inc()
             self._mark(source)
         else:
-            self._workshop.metrics.dropped.inc()
+            self._shared.metrics.dropped.inc()
 
     def _strange(self, source: str, site: str) -> str:
         """Why nothing that comes from `site` as `source` is believed; "" nearly always."""
-        bound = self._bench.site(source) or self._gathering.bound(source)
+        bound = self._committer.site(source) or self._gathering.bound(source)
         if bound not in ("", site):
             return "its source is bound to another site"
-        if not bound and max(self._bench.sources, self._gathering.count) >= EXPERIMENT_SOURCES_MAX:
+        if not bound and max(self._committer.sources, self._gathering.count) >= EXPERIMENT_SOURCES_MAX:
             return f"the experiment has {EXPERIMENT_SOURCES_MAX} sources, which is all that it may have"
         return ""
 
@@ -182,16 +184,18 @@ class Worker:
                 "reason": reason,
             },
         )
-        self._workshop.metrics.strangers.inc()
-        self._workshop.answers.ack(arrival.reply)
+        self._shared.metrics.strangers.inc()
+        self._shared.answers.ack(arrival.reply)
 
     def _schedule(self, arrival: Arrival, now: float) -> None:
         frame = arrival.frame
-        urgent = frame.flush or frame.kind is not FrameKind.EVENTS or self._bench.number == 0
+        urgent = frame.flush or frame.kind is not FrameKind.EVENTS or self._committer.number == 0
         if self._gathering.bytes >= COMMIT_RAW_BYTES // 4:  # compressed: about one commit's worth
             self._hurry()
-        background = self._bench.is_system(frame.source)  # hardware is sampled for ever, and would keep everything busy
-        self._wake_at(self._workshop.pacing.due(now, urgent=urgent, background=background))
+        background = self._committer.is_system(
+            frame.source
+        )  # hardware is sampled for ever, and would keep everything busy
+        self._wake_at(self._shared.pacing.due(now, urgent=urgent, background=background))
 
     def _hurry(self) -> None:
         self._wake_at(0.0)
@@ -203,17 +207,17 @@ class Worker:
 
     def _mark(self, source: str) -> None:
         mark = Mark(
-            self._workshop.store_id,
-            self._bench.experiment,
+            self._shared.store_id,
+            self._committer.experiment,
             source,
             self._gathering.stored(source),
-            self._bench.number,
-            self._bench.short_id,
-            self._workshop.pacing.interval_s,
-            self._bench.dead(source),
-            self._bench.missing(source),
+            self._committer.number,
+            self._committer.short_id,
+            self._shared.pacing.interval_s,
+            self._committer.dead(source),
+            self._committer.missing(source),
         )
-        self._workshop.answers.mark(self._gathering.site(source), mark)
+        self._shared.answers.mark(self._gathering.site(source), mark)
 
     # -- The task -------------------------------------------------------------------------------------------------------
 
@@ -229,7 +233,7 @@ class Worker:
         finally:
             self._gathering.clear()
             self._forget(self._unplaced)
-            self._workshop.weigh()
+            self._shared.weigh()
 
     async def _until_due(self) -> None:
         while (left := self._due - time.monotonic()) > 0:
@@ -246,23 +250,23 @@ class Worker:
 
     def _on_failure(self, state: RetryCallState) -> None:
         self._failing = True
-        self._workshop.count_error(state)
+        self._shared.count_error(state)
 
     async def _step(self) -> None:
         """One commit, of what is there when its turn comes."""
         if self._failing or not self._placing:
-            await self._workshop.call(self._bench.lay_out)
+            await self._shared.call(self._committer.load)
             await self._list()  # whoever made the newest commit may have died, or failed, before this
             self._place_again()
-        async with self._turn, self._workshop.slots:
+        async with self._turn, self._shared.slots:
             began = time.monotonic()
             taken, reports = self._gathering.take(COMMIT_RAW_BYTES), self._files.reports
             if not taken and not reports:
                 self.waiting_since = began if self._gathering.holds else math.inf
                 return
-            with self._workshop.metrics.commit_s.time():
+            with self._shared.metrics.commit_s.time():
                 try:
-                    stored = await self._workshop.call(self._bench.commit, taken, reports)
+                    stored = await self._shared.call(self._committer.commit, taken, reports)
                 except CommitConflict as conflict:
                     self._lose(conflict)
                     return
@@ -270,7 +274,7 @@ class Worker:
         self.waiting_since = began if self._gathering.holds else math.inf
 
     def _place_again(self) -> None:
-        """The bench was laid out: place what came before, and once more what was placed by an older view."""
+        """The chain was loaded: place what came before, and once more what was placed by an older view."""
         self._answer_below(self._gathering.rebase(time.monotonic()))
         self._files.committed()
         self._placing = True
@@ -280,9 +284,9 @@ class Worker:
             self._place(arrival)
 
     def _lose(self, conflict: CommitConflict) -> None:
-        """Another committer was first: what it stored is answered, the rest is tried upon its commit."""
-        _LOG.warning("a commit was lost", extra={"experiment": self._bench.experiment, "why": str(conflict)})
-        self._workshop.metrics.conflicts.inc()
+        """Another collector was first: what it stored is answered, the rest is tried upon its commit."""
+        _LOG.warning("a commit was lost", extra={"experiment": self._committer.experiment, "why": str(conflict)})
+        self._shared.metrics.conflicts.inc()
         self._answer_below(self._gathering.rebase(time.monotonic()))
         self._files.committed()
         self._hurry()
@@ -294,7 +298,7 @@ class Worker:
         for arrival in stored.refused:
             replies += self._gathering.drop(arrival, now)
             self.ask_again(arrival.site, arrival.frame.source)
-        self._workshop.weigh()
+        self._shared.weigh()
         if self._gathering.waits:
             self._hurry()
         self._files.committed()
@@ -303,16 +307,16 @@ class Worker:
         for source in stored.taken:
             self._mark(source)
         for reply in replies:
-            self._workshop.answers.ack(reply)
+            self._shared.answers.ack(reply)
         if any(arrival.frame.flush for arrivals in stored.taken.values() for arrival in arrivals):
-            self._workshop.answers.hurry()
+            self._shared.answers.hurry()
 
     async def _list(self) -> None:
         """Have the newest commit shown in the catalog, and its parts looked after."""
-        head, project = self._bench.head, self._bench.project
+        head, project = self._committer.head, self._committer.project
         if head and not head.blank:
-            await self._workshop.listing.append(project, row_of(head))
-            self._workshop.upkeep.consider((project, self._bench.experiment), head)
+            await self._shared.listing.append(project, row_of(head))
+            self._shared.upkeep.consider((project, self._committer.experiment), head)
 
     def _answer_below(self, replies: list[str]) -> None:
         """Messages that somebody else's commit covers: the marks are repeated, for its own may have been the last."""
@@ -320,11 +324,11 @@ class Worker:
             for source in self._gathering.sources:
                 self._mark(source)
         for reply in replies:
-            self._workshop.answers.ack(reply)
+            self._shared.answers.ack(reply)
 
     def _count(self, stored: Stored) -> None:
         frames = [arrival.frame for arrivals in stored.taken.values() for arrival in arrivals]
-        metrics = self._workshop.metrics
+        metrics = self._shared.metrics
         metrics.commits.inc()
         metrics.points.inc(stored.points)
         metrics.bytes.inc(sum(frame.raw_size for frame in frames))
@@ -332,4 +336,4 @@ class Worker:
         metrics.quarantined.inc(len(stored.refused))
 
     def _forget(self, unplaced: list[Arrival]) -> None:
-        self._workshop.memory.add(ready=-sum(arrival.size for arrival in unplaced))
+        self._shared.memory.add(ready=-sum(arrival.size for arrival in unplaced))

@@ -11,7 +11,7 @@ import pytest
 
 from headrace.service.nats_server import NatsServer
 from headrace_collector import collector as collector_module
-from headrace_collector import pull, worker, workshop
+from headrace_collector import pull, shared, worker
 from headrace_proto import subjects
 from headrace_proto.limits import CHUNK_BYTES
 from headrace_proto.store.backend import Store, open_store
@@ -117,7 +117,7 @@ async def test_outage_does_not_fill_the_memory(
     """Beyond its bounds a collector gives frames back and pulls no more: the backlog waits in the stream."""
     bound, in_flight = 64 * 1024, 128 * 1024
     monkeypatch.setattr(pull, "PULL_MESSAGES", 4)
-    monkeypatch.setattr(workshop, "READY_BYTES_MAX", bound)
+    monkeypatch.setattr(shared, "READY_BYTES_MAX", bound)
     monkeypatch.setattr(worker, "FAILING_BYTES_MAX", bound // 4)
     monkeypatch.setattr(worker, "GIVEN_BACK_S", 0.2)
     sources = [Source() for _ in range(6)]

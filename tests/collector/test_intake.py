@@ -64,12 +64,12 @@ class Desk:
 class TestArithmetic:
     def test_in_order_batches_accumulate_until_a_commit_takes_them(self) -> None:
         """Two batches in order are one commit, and both messages are acknowledged by it, not before."""
-        desk = Desk()
-        assert [desk.offer(arrival(0, 10)), desk.offer(arrival(10, 30))] == [Verdict.HELD, Verdict.HELD]
-        assert desk.answered == []
-        assert len(desk.commit()) == 2
-        assert desk.intake.stored == 30
-        assert desk.answered == desk.offered
+        assembly = Desk()
+        assert [assembly.offer(arrival(0, 10)), assembly.offer(arrival(10, 30))] == [Verdict.HELD, Verdict.HELD]
+        assert assembly.answered == []
+        assert len(assembly.commit()) == 2
+        assert assembly.intake.stored == 30
+        assert assembly.answered == assembly.offered
 
     def test_below_the_watermark_is_answered_at_once(self) -> None:
         """A batch that the store has already is acknowledged, and asks for its mark again."""
@@ -77,51 +77,51 @@ class TestArithmetic:
 
     def test_straddling_batch_is_held_whole(self) -> None:
         """A batch over the watermark is given to the commit, which cuts it."""
-        desk = Desk(stored=20)
-        assert desk.offer(arrival(10, 30)) is Verdict.HELD
-        desk.commit()
-        assert sorted(desk.bytes) == list(range(20, 30))
+        assembly = Desk(stored=20)
+        assert assembly.offer(arrival(10, 30)) is Verdict.HELD
+        assembly.commit()
+        assert sorted(assembly.bytes) == list(range(20, 30))
 
     def test_above_a_gap_waits_until_it_closes(self) -> None:
         """What comes too early is not committed before what precedes it."""
-        desk = Desk()
-        desk.offer(arrival(10, 20))
-        assert desk.commit() == []
-        desk.offer(arrival(0, 10))
-        assert len(desk.commit()) == 2
-        assert desk.memory.above == desk.memory.ready == 0
+        assembly = Desk()
+        assembly.offer(arrival(10, 20))
+        assert assembly.commit() == []
+        assembly.offer(arrival(0, 10))
+        assert len(assembly.commit()) == 2
+        assert assembly.memory.above == assembly.memory.ready == 0
 
     def test_duplicate_of_what_waits_rides_along(self) -> None:
         """A second copy of a waiting batch is not committed twice, and acknowledged with the first."""
-        desk = Desk()
+        assembly = Desk()
         for _ in range(3):
-            desk.offer(arrival(0, 10))
-        assert len(desk.commit()) == 1
-        assert sorted(desk.answered) == sorted(desk.offered)
-        assert set(desk.bytes.values()) == {1}
+            assembly.offer(arrival(0, 10))
+        assert len(assembly.commit()) == 1
+        assert sorted(assembly.answered) == sorted(assembly.offered)
+        assert set(assembly.bytes.values()) == {1}
 
     def test_flush_frame_rides_on_what_stands_before_it(self) -> None:
         """An empty frame is acknowledged by the commit of what precedes it and commits nothing by itself."""
-        desk = Desk()
-        desk.offer(arrival(0, 10))
-        desk.offer(arrival(10, 10))
-        assert len(desk.commit()) == 1
-        assert desk.answered == desk.offered
+        assembly = Desk()
+        assembly.offer(arrival(0, 10))
+        assembly.offer(arrival(10, 10))
+        assert len(assembly.commit()) == 1
+        assert assembly.answered == assembly.offered
 
     def test_dead_frame_at_the_watermark_is_committed(self) -> None:
         """The news of a death lies at the very end of a source, where events would count as stored."""
-        desk = Desk(stored=10)
-        desk.offer(arrival(10, 10, FrameKind.DEAD))
-        assert [taken.frame.kind for taken in desk.commit()] == [FrameKind.DEAD]
+        assembly = Desk(stored=10)
+        assembly.offer(arrival(10, 10, FrameKind.DEAD))
+        assert [taken.frame.kind for taken in assembly.commit()] == [FrameKind.DEAD]
 
     def test_dead_frame_that_came_during_a_commit_stays_for_the_next(self) -> None:
         """A commit that was not given the DEAD frame at its end does not acknowledge it."""
-        desk = Desk()
-        desk.offer(arrival(0, 10))
-        taken = desk.intake.take(1 << 30)
-        desk.offer(arrival(10, 10, FrameKind.DEAD))
-        assert desk.intake.advance(Standing(10), taken) == [taken[0].reply]
-        assert [waiting.frame.kind for waiting in desk.commit()] == [FrameKind.DEAD]
+        assembly = Desk()
+        assembly.offer(arrival(0, 10))
+        taken = assembly.intake.take(1 << 30)
+        assembly.offer(arrival(10, 10, FrameKind.DEAD))
+        assert assembly.intake.advance(Standing(10), taken) == [taken[0].reply]
+        assert [waiting.frame.kind for waiting in assembly.commit()] == [FrameKind.DEAD]
 
     def test_dead_frame_of_a_source_that_lived_on_is_old_news(self) -> None:
         """Later bytes withdraw a death: its frame is acknowledged and says nothing."""
@@ -129,94 +129,94 @@ class TestArithmetic:
 
     def test_lost_range_closes_a_gap(self) -> None:
         """A LOST frame moves on what waits above it, like the batch that will never come."""
-        desk = Desk()
-        desk.offer(arrival(10, 20))
-        desk.offer(arrival(0, 10, FrameKind.LOST))
-        assert [taken.frame.kind for taken in desk.commit()] == [FrameKind.LOST, FrameKind.EVENTS]
+        assembly = Desk()
+        assembly.offer(arrival(10, 20))
+        assembly.offer(arrival(0, 10, FrameKind.LOST))
+        assert [taken.frame.kind for taken in assembly.commit()] == [FrameKind.LOST, FrameKind.EVENTS]
 
     def test_good_bytes_of_a_lost_range_are_committed_after_all(self) -> None:
         """A batch below the watermark is taken if it has bytes of a range that was given up, and answered once it is stored."""
-        desk = Desk(stored=30, lost=((10, 20),))
-        assert desk.offer(arrival(0, 10)) is Verdict.STORED
+        assembly = Desk(stored=30, lost=((10, 20),))
+        assert assembly.offer(arrival(0, 10)) is Verdict.STORED
         late = arrival(10, 20)
-        assert desk.offer(late) is Verdict.HELD
-        desk.offer(arrival(30, 40))
-        assert [(taken.frame.first, taken.frame.end) for taken in desk.intake.take(1 << 30)] == [(10, 20), (30, 40)]
-        assert late.reply in desk.intake.advance(Standing(40), desk.intake.take(1 << 30))
-        assert desk.memory.ready == 0
+        assert assembly.offer(late) is Verdict.HELD
+        assembly.offer(arrival(30, 40))
+        assert [(taken.frame.first, taken.frame.end) for taken in assembly.intake.take(1 << 30)] == [(10, 20), (30, 40)]
+        assert late.reply in assembly.intake.advance(Standing(40), assembly.intake.take(1 << 30))
+        assert assembly.memory.ready == 0
 
     def test_one_commit_takes_no_more_than_it_is_given_room_for(self) -> None:
         """A large backlog is committed in bounded steps, each at least one batch."""
-        desk = Desk()
+        assembly = Desk()
         for first in range(0, 100, 10):
-            desk.offer(arrival(first, first + 10))
-        assert len(desk.commit(bytes_max=35)) == 3
-        assert len(desk.commit(bytes_max=1)) == 1
-        assert desk.intake.stored == 40
+            assembly.offer(arrival(first, first + 10))
+        assert len(assembly.commit(bytes_max=35)) == 3
+        assert len(assembly.commit(bytes_max=1)) == 1
+        assert assembly.intake.stored == 40
 
     def test_rebase_answers_what_somebody_else_stored(self) -> None:
         """After another collector's commit, what it covers is acknowledged and the rest still waits, each once."""
-        desk = Desk()
+        assembly = Desk()
         mine = [arrival(0, 10), arrival(10, 20), arrival(20, 30), arrival(50, 60)]
         for new in mine:
-            desk.offer(new)
-        assert desk.intake.rebase(Standing(15), desk.now) == [mine[0].reply]
-        assert [taken.frame.end for taken in desk.commit()] == [20, 30]
-        assert desk.memory.above == mine[3].size
+            assembly.offer(new)
+        assert assembly.intake.rebase(Standing(15), assembly.now) == [mine[0].reply]
+        assert [taken.frame.end for taken in assembly.commit()] == [20, 30]
+        assert assembly.memory.above == mine[3].size
 
 
 class TestGaps:
     def test_rewind_is_asked_once_the_gap_is_no_reordering(self) -> None:
         """A gap asks for a rewind to the position after what is in order, after its patience, and then rarely."""
-        desk = Desk()
-        desk.offer(arrival(0, 10))
-        desk.offer(arrival(20, 30))
-        assert desk.intake.rewind_due(desk.now) is None
-        assert desk.intake.rewind_due(desk.now + REORDER_S) == 10
-        assert desk.intake.rewind_due(desk.now + REORDER_S + 1) is None
-        assert desk.intake.rewind_due(desk.now + REORDER_S + REWIND_PAUSE_S) == 10
+        assembly = Desk()
+        assembly.offer(arrival(0, 10))
+        assembly.offer(arrival(20, 30))
+        assert assembly.intake.rewind_due(assembly.now) is None
+        assert assembly.intake.rewind_due(assembly.now + REORDER_S) == 10
+        assert assembly.intake.rewind_due(assembly.now + REORDER_S + 1) is None
+        assert assembly.intake.rewind_due(assembly.now + REORDER_S + REWIND_PAUSE_S) == 10
 
     def test_closed_gap_asks_for_nothing(self) -> None:
         """A gap that closed by itself is forgotten."""
-        desk = Desk()
-        desk.offer(arrival(20, 30))
-        desk.offer(arrival(0, 20))
-        assert desk.intake.rewind_due(desk.now + 100) is None
+        assembly = Desk()
+        assembly.offer(arrival(20, 30))
+        assembly.offer(arrival(0, 20))
+        assert assembly.intake.rewind_due(assembly.now + 100) is None
 
     def test_clock_that_jumps_ahead_gives_no_gap_up(self) -> None:
         """However old a message is by this host's clock: its gap has to be watched here for a while as well, from when it came."""
-        desk, patience_s = Desk(), 24 * 3600.0
+        assembly, patience_s = Desk(), 24 * 3600.0
         watched_s = patience_s * GAP_WATCHED_PART
-        came = arrival(20, 30)._replace(came_s=desk.now)
-        desk.offer(came)
+        came = arrival(20, 30)._replace(came_s=assembly.now)
+        assembly.offer(came)
         jumped_ns = came.at_ns + 10 * int(patience_s * 1e9)
-        assert desk.intake.gap(jumped_ns, desk.now + watched_s - 1, patience_s) is None
-        assert desk.intake.gap(jumped_ns, desk.now + watched_s, patience_s) == (0, 20)
-        desk.answered += desk.intake.rebase(Standing(5), desk.now + watched_s)
-        assert desk.intake.gap(jumped_ns, desk.now + watched_s, patience_s) == (5, 20)
-        assert desk.intake.gap(came.at_ns, desk.now + 10 * patience_s, patience_s) is None
+        assert assembly.intake.gap(jumped_ns, assembly.now + watched_s - 1, patience_s) is None
+        assert assembly.intake.gap(jumped_ns, assembly.now + watched_s, patience_s) == (0, 20)
+        assembly.answered += assembly.intake.rebase(Standing(5), assembly.now + watched_s)
+        assert assembly.intake.gap(jumped_ns, assembly.now + watched_s, patience_s) == (5, 20)
+        assert assembly.intake.gap(came.at_ns, assembly.now + 10 * patience_s, patience_s) is None
 
     def test_above_gap_overflow_is_dropped_and_asked_for(self) -> None:
         """Beyond its bound a source's early batches are dropped, and asked for at once: the journal has them."""
-        desk = Desk()
+        assembly = Desk()
         fits = SOURCE_ABOVE_BYTES_MAX // BATCH_RAW_MAX
-        verdicts = [desk.offer(arrival(10 * n, 10 * n + 10, size=BATCH_RAW_MAX)) for n in range(1, fits + 2)]
+        verdicts = [assembly.offer(arrival(10 * n, 10 * n + 10, size=BATCH_RAW_MAX)) for n in range(1, fits + 2)]
         assert verdicts == [Verdict.HELD] * fits + [Verdict.DROPPED]
-        assert desk.intake.rewind_due(desk.now) == 0
+        assert assembly.intake.rewind_due(assembly.now) == 0
 
     def test_all_gaps_of_a_process_share_one_bound(self) -> None:
         """Many sources with gaps cannot hold more than the process allows."""
-        desk = Desk()
-        desk.memory.add(above=ABOVE_BYTES_MAX - 50)
-        assert desk.offer(arrival(10, 20)) is Verdict.DROPPED
+        assembly = Desk()
+        assembly.memory.add(above=ABOVE_BYTES_MAX - 50)
+        assert assembly.offer(arrival(10, 20)) is Verdict.DROPPED
 
     def test_clearing_gives_all_memory_back(self) -> None:
         """An intake that is let go of holds no bytes."""
-        desk = Desk()
-        desk.offer(arrival(0, 10))
-        desk.offer(arrival(20, 30))
-        desk.intake.clear()
-        assert (desk.memory.ready, desk.memory.above) == (0, 0)
+        assembly = Desk()
+        assembly.offer(arrival(0, 10))
+        assembly.offer(arrival(20, 30))
+        assembly.intake.clear()
+        assert (assembly.memory.ready, assembly.memory.above) == (0, 0)
 
 
 LENGTH = 60
@@ -245,21 +245,21 @@ def test_any_delivery_is_stored_exactly_once(
     batches: list[tuple[int, int]], agent: list[tuple[int, int]], data: st.DataObject
 ) -> None:
     """Any permutation, duplication and loss of batches is stored once each, when rewinds are honoured, and all are answered."""
-    desk = Desk()
+    assembly = Desk()
     for first, end in batches:
-        desk.offer(arrival(first, end))
-        desk.now += data.draw(st.sampled_from([0.0, 0.3, 2.0]))
+        assembly.offer(arrival(first, end))
+        assembly.now += data.draw(st.sampled_from([0.0, 0.3, 2.0]))
         if data.draw(st.booleans()):
-            desk.commit(bytes_max=data.draw(st.sampled_from([1, 20, 1000])))
+            assembly.commit(bytes_max=data.draw(st.sampled_from([1, 20, 1000])))
         if data.draw(st.integers(0, 9)) == 0:
-            desk.answered += desk.intake.rebase(Standing(desk.intake.stored), desk.now)
-    desk.now += 10 * REWIND_PAUSE_S
-    wanted = desk.intake.rewind_due(desk.now)
+            assembly.answered += assembly.intake.rebase(Standing(assembly.intake.stored), assembly.now)
+    assembly.now += 10 * REWIND_PAUSE_S
+    wanted = assembly.intake.rewind_due(assembly.now)
     for first, end in agent:  # the agent goes back, or was not asked and sends what it has not sent yet
-        if end > (desk.intake.expected if wanted is None else wanted):
-            desk.offer(arrival(first, end))
-    while desk.commit():
+        if end > (assembly.intake.expected if wanted is None else wanted):
+            assembly.offer(arrival(first, end))
+    while assembly.commit():
         pass
-    assert desk.bytes == Counter(range(LENGTH))
-    assert sorted(desk.answered) == sorted(desk.offered)
-    assert (desk.memory.ready, desk.memory.above) == (0, 0)
+    assert assembly.bytes == Counter(range(LENGTH))
+    assert sorted(assembly.answered) == sorted(assembly.offered)
+    assert (assembly.memory.ready, assembly.memory.above) == (0, 0)

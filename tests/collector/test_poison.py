@@ -9,7 +9,7 @@ import pytest
 
 from headrace.service.nats_server import NatsServer
 from headrace_collector import worker
-from headrace_collector.bench import NOT_APPLIED
+from headrace_collector.committer import NOT_APPLIED
 from headrace_collector.quarantine import Room, put_away
 from headrace_proto.store import chain
 from headrace_proto.store.apply import apply

@@ -57,7 +57,7 @@ async def test_nothing_new_is_removed_by_what_was_delivered_before_a_rollback(
                 await broker.stored(source, source.cut(4)[0].end)
             before = newest_block(server, subjects.EVENTS_STREAM).stat().st_size
             await broker.send(mine.cut(4)[1:])
-            await until(lambda: one._site and one._site.workshop.memory.ready, "they are held, unacknowledged")
+            await until(lambda: one._site and one._site.shared.memory.ready, "they are held, unacknowledged")
         server.kill()
         after = newest_block(server, subjects.EVENTS_STREAM).stat().st_size
         roll_back(server, subjects.EVENTS_STREAM, before / after)

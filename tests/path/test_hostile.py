@@ -23,7 +23,7 @@ import zstandard
 from nats.js.errors import NoStreamResponseError
 
 from headrace.service.nats_server import NatsServer
-from headrace_collector.files import DESKS_MAX
+from headrace_collector.files import ASSEMBLIES_MAX
 from headrace_proto import frame as frames
 from headrace_proto import subjects
 from headrace_proto.frame import Codec, Frame, FrameKind
@@ -432,11 +432,11 @@ async def test_files_that_nobody_names_do_not_pile_up(collector: Given) -> None:
     async with collecting(collector) as run:
         source = hostile()
         await run.send(whole(source))
-        for number in range(DESKS_MAX + 500):
+        for number in range(ASSEMBLIES_MAX + 500):
             chunk = source.chunks(f"{number:06d}-00c0ffee", b"x")[0]
             await run.broker.client.publish(subject_of(chunk), encoded(chunk))
         await run.store_good()
-        await run.broker.emptied(subjects.FILES_STREAM, left=DESKS_MAX, timeout_s=60)
+        await run.broker.emptied(subjects.FILES_STREAM, left=ASSEMBLIES_MAX, timeout_s=60)
         run.stayed_small()
 
 

@@ -1,4 +1,4 @@
-"""The bench: a worker's blocking side, one experiment's chain of commits. `lay_out` and `commit` run in the store's threads, one
+"""A worker's blocking side: one experiment's chain of commits. `load` and `commit` run in the store's threads, one
 at a time; what else it tells is read from immutable commits, at any time.
 """
 
@@ -41,7 +41,7 @@ class Stored(NamedTuple):
     points: int
 
 
-class Bench:
+class Committer:
     """One experiment in the store."""
 
     def __init__(self, store: Store, project: str, experiment: str) -> None:
@@ -53,7 +53,7 @@ class Bench:
 
     # -- In a thread ----------------------------------------------------------------------------------------------------
 
-    def lay_out(self) -> None:
+    def load(self) -> None:
         """Look where the store stands. Raises `OSError`, and `FormatUnknown` or `Corrupt` for what is stored there."""
         self._chain.load()
 

@@ -29,7 +29,7 @@ LOCAL_COMMITS: Final = 2
 REMOTE_COMMITS: Final = 8
 """At a time. They wait more than they compute; each may hold COMMIT_RAW_BYTES of events."""
 
-HAULERS: Final = 4
+FILE_THREADS: Final = 4
 """Threads for files on their way."""
 
 RETRY_S_FIRST: Final = 0.2
@@ -39,7 +39,7 @@ _Parameters = ParamSpec("_Parameters")
 _Result = TypeVar("_Result")
 
 
-class Workshop:
+class Shared:
     """Made once by the collector, handed to everything in it."""
 
     def __init__(
@@ -53,7 +53,7 @@ class Workshop:
         self.metrics: Final = metrics
         self.pacing: Final = pacing
         self.memory: Final = Memory()
-        self.desks = 0
+        self.assemblies = 0
         """Files on their way."""
         self.fault = ""
         """What the store's last call died of; "" once one has succeeded."""
@@ -62,7 +62,7 @@ class Workshop:
         commits = LOCAL_COMMITS if store.local else REMOTE_COMMITS
         self.slots: Final = asyncio.Semaphore(commits)
         self._threads: Final = ThreadPoolExecutor(commits + 2, thread_name_prefix="store")
-        self._haulers: Final = ThreadPoolExecutor(HAULERS, thread_name_prefix="files")
+        self._file_threads: Final = ThreadPoolExecutor(FILE_THREADS, thread_name_prefix="files")
         self.listing: Final = Listing(store, self.call, metrics)
         self.upkeep: Final = Upkeep(store, self.listing, metrics)
 
@@ -83,11 +83,11 @@ class Workshop:
         """Run a call that blocks, again and again while the store is out of order. It must stand being repeated."""
         return await self._persist(self._threads, lambda: function(*args, **kwargs))
 
-    async def haul(
+    async def persist_file(
         self, function: Callable[_Parameters, _Result], *args: _Parameters.args, **kwargs: _Parameters.kwargs
     ) -> _Result:
         """As `persist`, in threads of its own: thousands of files that arrive together must not stand before a commit."""
-        return await self._persist(self._haulers, lambda: function(*args, **kwargs))
+        return await self._persist(self._file_threads, lambda: function(*args, **kwargs))
 
     async def _persist(self, threads: ThreadPoolExecutor, function: Callable[[], _Result]) -> _Result:
         retrying = AsyncRetrying(
@@ -127,5 +127,5 @@ class Workshop:
     def close(self) -> None:
         """Let the threads end. What they are in the middle of is safe to lose, and safe to finish."""
         self.upkeep.close()
-        for threads in (self._threads, self._haulers):
+        for threads in (self._threads, self._file_threads):
             threads.shutdown(wait=False, cancel_futures=True)
