@@ -44,8 +44,8 @@ async def test_foreign_host_name_is_refused(registry: CollectorRegistry) -> None
     """A page that resolved its own name to the loopback interface reads nothing."""
     async with HealthServer(0, registry, lambda: Health(ok=True)) as server, aiohttp.ClientSession() as session:
         url = f"http://127.0.0.1:{server.port}/metrics"
-        answer = await session.get(url, headers={"Host": "evil.example"})
-        assert answer.status == 421
+        async with session.get(url, headers={"Host": "evil.example"}) as answer:
+            assert answer.status == 421
 
 
 async def test_taken_port_is_an_error_and_nothing_stays_open(registry: CollectorRegistry) -> None:
