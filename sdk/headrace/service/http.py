@@ -25,12 +25,12 @@ _LOG: Final = logging.getLogger(__name__)
 
 LIMITS: Final[Mapping[str, int]] = {
     "threads": 1,
-    "connection_limit": 64,
+    "connection_limit": 256,
     "max_request_header_size": 16 * 1024,
     "max_request_body_size": 1024,  # no page takes a body, and a longer one would be a temporary file
     "outbuf_overflow": 1024**3,  # nor is an answer that waits for its client ever a file
-    "channel_timeout": 10,  # seconds, of a connection on which nothing moves
-    "cleanup_interval": 10,
+    "channel_timeout": 5,  # seconds, of a connection on which nothing moves
+    "cleanup_interval": 5,
     "asyncore_loop_timeout": 60,  # what comes wakes it; at rest it should sleep
 }
 """Whoever connects is trusted with nothing."""
