@@ -26,6 +26,7 @@ from headrace_proto.store.thrift import (
     TRUE,
     Field,
     binary,
+    i16,
     i32,
     i64,
     integer,
@@ -82,8 +83,8 @@ def names_chunk(names: Sequence[str], rows: Sequence[int]) -> Chunk:
     encoded = [name.encode() for name in names]
     width = max(1, (len(names) - 1).bit_length())
     runs = b"".join(varint(count << 1) + index.to_bytes((width + 7) // 8, "little") for index, count in enumerate(rows))
-    words = b"".join(len(name).to_bytes(4, "little") + name for name in encoded)
-    dictionary, dictionary_raw = _page(_DICTIONARY_PAGE, words, len(names), _PLAIN)
+    entries = b"".join(len(name).to_bytes(4, "little") + name for name in encoded)
+    dictionary, dictionary_raw = _page(_DICTIONARY_PAGE, entries, len(names), _PLAIN)
     data, data_raw = _page(_DATA_PAGE, bytes([width]) + runs, sum(rows), _RLE_DICTIONARY)
     size = _size(dictionary)
     return Chunk(
@@ -123,7 +124,7 @@ def times_chunks(columns: Sequence[NDArray[np.int64]]) -> list[Chunk]:
         return []
     schema = pa.schema([pa.field("time", pa.int64(), nullable=False)])
     sink = io.BytesIO()
-    told: list[pq.FileMetaData] = []
+    collected: list[pq.FileMetaData] = []
     with pq.ParquetWriter(
         sink,
         schema,
@@ -132,12 +133,12 @@ def times_chunks(columns: Sequence[NDArray[np.int64]]) -> list[Chunk]:
         column_encoding={"time": "DELTA_BINARY_PACKED"},
         write_batch_size=PAGE_ROWS,
         write_page_checksum=True,
-        metadata_collector=told,
+        metadata_collector=collected,
     ) as writer:
         for column in columns:
             writer.write_table(pa.table([pa.array(column)], schema=schema), row_group_size=len(column))
     written = sink.getbuffer()
-    return [_times_chunk(written, told[0].row_group(group).column(0)) for group in range(len(columns))]
+    return [_times_chunk(written, collected[0].row_group(group).column(0)) for group in range(len(columns))]
 
 
 def _times_chunk(file: memoryview, column: Any) -> Chunk:
@@ -155,9 +156,19 @@ def _page(kind: int, data: Any, values: int, encoding: int) -> tuple[list[Block]
     body = memoryview(packed)[: packed.size]  # Arrow's view is as long as the most that it could have become
     raw = memoryview(data).nbytes
     checksum = crc32(body)
-    own: list[Field] = [i32(1, values), i32(2, encoding)]
-    what = record(7, own) if kind == _DICTIONARY_PAGE else record(5, [*own, i32(3, _RLE), i32(4, _RLE)])
-    header = struct([i32(1, kind), i32(2, raw), i32(3, body.nbytes), i32(4, checksum - (checksum >> 31 << 32)), what])
+    counted = [i32(1, values), i32(2, encoding)]  # num_values, encoding
+    levels = [i32(3, _RLE), i32(4, _RLE)]  # definition_level_encoding and its like, of which there are none
+    # dictionary_page_header, data_page_header
+    details = record(7, counted) if kind == _DICTIONARY_PAGE else record(5, [*counted, *levels])
+    header = struct(
+        [
+            i32(1, kind),  # type
+            i32(2, raw),  # uncompressed_page_size
+            i32(3, body.nbytes),  # compressed_page_size
+            i32(4, checksum - (checksum >> 31 << 32)),  # crc, which is signed
+            details,
+        ]
+    )
     return [header, body], len(header) + raw
 
 
@@ -176,24 +187,25 @@ def _size(blocks: Sequence[Block]) -> int:
 def file(schema: pa.Schema, groups: Iterable[Group], metadata: dict[str, str]) -> Iterator[Block]:
     """A file's bytes, block by block. `schema` is of required strings, times in UTC and doubles; `metadata` is for readers."""
     offset = len(_MAGIC)
-    rows, told = 0, []
+    rows, records = 0, []
     yield _MAGIC
     for number, group in enumerate(groups):
         rows += group.rows
-        told.append(_group_record(schema, group, number, offset))
+        records.append(_group_record(schema, group, number, offset))
         for chunk in group.chunks:
             yield from chunk.pages
             offset += chunk.size
-    words = {**_arrow_words(schema), **metadata}
+    said = {**_arrow_metadata(schema), **metadata}
+    pairs = [struct([text(1, key), text(2, value)]) for key, value in said.items()]
     footer = struct(
         [
-            i32(1, 2),
-            many(2, STRUCT, _schema_records(schema)),
-            i64(3, rows),
-            many(4, STRUCT, told),
-            many(5, STRUCT, [struct([text(1, key), text(2, value)]) for key, value in words.items()]),
-            text(6, _CREATED_BY),
-            many(7, STRUCT, [struct([record(1, [])])] * len(schema)),  # bounds are by each type's own order
+            i32(1, 2),  # version
+            many(2, STRUCT, _schema_records(schema)),  # schema
+            i64(3, rows),  # num_rows
+            many(4, STRUCT, records),  # row_groups
+            many(5, STRUCT, pairs),  # key_value_metadata
+            text(6, _CREATED_BY),  # created_by
+            many(7, STRUCT, [struct([record(1, [])])] * len(schema)),  # column_orders: each type's own
         ]
     )
     yield footer + len(footer).to_bytes(4, "little") + _MAGIC
@@ -202,34 +214,36 @@ def file(schema: pa.Schema, groups: Iterable[Group], metadata: dict[str, str]) -
 def _group_record(schema: pa.Schema, group: Group, number: int, offset: int) -> bytes:
     begin, columns = offset, []
     for name, chunk in zip(schema.names, group.chunks, strict=True):
-        columns.append(struct([i64(2, 0), record(3, _column_fields(name, chunk, group.rows, offset))]))
+        details = record(3, _column_fields(name, chunk, group.rows, offset))  # meta_data
+        columns.append(struct([i64(2, 0), details]))  # file_offset, which nobody writes any more
         offset += chunk.size
     return struct(
         [
-            many(1, STRUCT, columns),
-            i64(2, sum(chunk.raw_size for chunk in group.chunks)),
-            i64(3, group.rows),
-            i64(5, begin),
-            i64(6, offset - begin),
-            (7, 4, integer(number)),
+            many(1, STRUCT, columns),  # columns
+            i64(2, sum(chunk.raw_size for chunk in group.chunks)),  # total_byte_size
+            i64(3, group.rows),  # num_rows
+            i64(5, begin),  # file_offset
+            i64(6, offset - begin),  # total_compressed_size
+            i16(7, number),  # ordinal
         ]
     )
 
 
 def _column_fields(name: str, chunk: Chunk, rows: int, offset: int) -> Iterator[Field]:
     encodings = [_PLAIN, _RLE, chunk.encoding] if chunk.dictionary_size else [_RLE, chunk.encoding]
-    yield i32(1, chunk.kind)
-    yield many(2, I32, [integer(encoding) for encoding in encodings])
-    yield many(3, BINARY, [binary(name.encode())])
-    yield i32(4, chunk.codec)
-    yield i64(5, rows)
-    yield i64(6, chunk.raw_size)
-    yield i64(7, chunk.size)
-    yield i64(9, offset + chunk.dictionary_size)
+    yield i32(1, chunk.kind)  # type
+    yield many(2, I32, [integer(encoding) for encoding in encodings])  # encodings
+    yield many(3, BINARY, [binary(name.encode())])  # path_in_schema
+    yield i32(4, chunk.codec)  # codec
+    yield i64(5, rows)  # num_values
+    yield i64(6, chunk.raw_size)  # total_uncompressed_size
+    yield i64(7, chunk.size)  # total_compressed_size
+    yield i64(9, offset + chunk.dictionary_size)  # data_page_offset
     if chunk.dictionary_size:
-        yield i64(11, offset)
+        yield i64(11, offset)  # dictionary_page_offset
     if chunk.low is not None and chunk.high is not None:
-        yield record(12, [i64(3, 0), text(5, chunk.high), text(6, chunk.low)])
+        bounds = [i64(3, 0), text(5, chunk.high), text(6, chunk.low)]  # null_count, max_value, min_value
+        yield record(12, bounds)  # statistics
 
 
 def _schema_records(schema: pa.Schema) -> list[bytes]:
@@ -239,17 +253,17 @@ def _schema_records(schema: pa.Schema) -> list[bytes]:
 
 def _field_record(field: pa.Field[Any]) -> bytes:
     if pa.types.is_dictionary(field.type):
-        kind, words = _BYTE_ARRAY, [i32(6, 0), record(10, [record(1, [])])]
+        kind, meaning = _BYTE_ARRAY, [i32(6, 0), record(10, [record(1, [])])]  # converted_type UTF8, logicalType STRING
     elif pa.types.is_timestamp(field.type):
-        micros = record(8, [(1, TRUE, b""), record(2, [record(2, [])])])
-        kind, words = _INT64, [i32(6, 10), record(10, [micros])]
+        timestamp = record(8, [(1, TRUE, b""), record(2, [record(2, [])])])  # isAdjustedToUTC, unit MICROS
+        kind, meaning = _INT64, [i32(6, 10), record(10, [timestamp])]  # converted_type TIMESTAMP_MICROS, logicalType
     else:
-        kind, words = _DOUBLE, []
-    return struct([i32(1, kind), i32(3, _REQUIRED), text(4, field.name), *words])
+        kind, meaning = _DOUBLE, []
+    return struct([i32(1, kind), i32(3, _REQUIRED), text(4, field.name), *meaning])  # type, repetition_type, name
 
 
 @cache
-def _arrow_words(schema: pa.Schema) -> dict[str, str]:
+def _arrow_metadata(schema: pa.Schema) -> dict[str, str]:
     """By which Arrow finds its own types again."""
     sink = io.BytesIO()
     pq.write_table(schema.empty_table(), sink)

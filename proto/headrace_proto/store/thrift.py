@@ -71,6 +71,11 @@ def struct(fields: Iterable[Field]) -> bytes:
     return bytes(out)
 
 
+def i16(number: int, value: int) -> Field:
+    """A field of 16 bits."""
+    return number, I16, integer(value)
+
+
 def i32(number: int, value: int) -> Field:
     """A field of 32 bits."""
     return number, I32, integer(value)
