@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import resource
 import socket
 import threading
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -245,6 +246,18 @@ async def test_a_flood_of_connections_costs_neither_the_part_nor_the_next_client
         assert (await said(server, get("/new", LAST))).endswith("/new of here")
         for _, one in flood:
             one.transport.abort()
+
+
+async def test_a_process_with_thousands_of_open_files_is_answered() -> None:
+    """An agent holds a descriptor a journal: clients come with numbers that select() does not take."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(4096, hard)), hard))
+    with ExitStack() as files:
+        for _ in range(1100):
+            files.enter_context(open(os.devnull, "rb"))
+        async with serving() as server:
+            assert (await said(server, get("/page", LAST))).endswith("/page of here")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 async def test_stop_ends_what_is_open() -> None:

@@ -31,6 +31,7 @@ LIMITS: Final[Mapping[str, int]] = {
     "outbuf_overflow": 1024**3,  # nor is an answer that waits for its client ever a file
     "channel_timeout": 5,  # seconds, of a connection on which nothing moves
     "cleanup_interval": 5,
+    "asyncore_use_poll": True,  # select() fails for descriptors beyond 1,023, and a thousand journals are open elsewhere
     "asyncore_loop_timeout": 60,  # what comes wakes it; at rest it should sleep
 }
 """Whoever connects is trusted with nothing."""
