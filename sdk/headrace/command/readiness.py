@@ -1,4 +1,4 @@
-"""Whether a running part is ready: the one question that `headrace up` has, without http.client's 8 MiB."""
+"""Whether a running part is ready: the one question of `headrace up`; http.client would be a third of its process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `headrace up` says while it serves: lines on standard error, in colour for whoever watches. rich would do it for 8 MiB."""
+"""What `headrace up` says while it serves: lines on standard error, in colour for terminals. rich would be half of the process."""
 
 from __future__ import annotations
 

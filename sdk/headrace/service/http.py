@@ -2,7 +2,7 @@
 
 A part that can no longer turn its loop is told from one that can: it has no answer but 503.
 
-aiohttp.web takes 14 MiB and 130 ms of a part's start, uvicorn wakes ten times a second; waitress takes 0.6 MiB and 15 ms.
+aiohttp.web would be a fifth of an agent's memory and start, and uvicorn wakes ten times a second.
 """
 
 from __future__ import annotations

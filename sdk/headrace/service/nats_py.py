@@ -1,7 +1,7 @@
 """nats-py as all of Headrace imports it: without aiohttp.
 
-nats-py imports aiohttp wherever it is installed, as it is with s3fs: 12 MiB and 100 ms in every process that talks to a broker,
-for brokers behind a ws:// URL. Here it does so for those alone.
+nats-py imports aiohttp wherever it is installed, as it is with s3fs: a fifth of an agent's memory and start, for brokers behind a
+ws:// URL. Here it does so for those alone.
 """
 
 from __future__ import annotations

@@ -122,7 +122,7 @@ def _table(cls: type[ServiceSettings], table: str, file: Path) -> dict[str, Any]
 
 
 def _environment(cls: type[ServiceSettings]) -> dict[str, str]:
-    """What variables say. An empty one says nothing. (pydantic-settings reads them too, for 4 MiB and 30 ms of every part.)"""
+    """What variables say. An empty one says nothing. (pydantic-settings reads them too, at a price that every part pays.)"""
     names = {name: f"{ENV_PREFIX}{name.upper()}" for name in cls.model_fields}
     return {name: value for name, variable in names.items() if (value := os.environ.get(variable))}
 
