@@ -142,7 +142,8 @@ def _series(store: Store) -> Iterator[Row]:
         return experiment.get_channel(series.names[CHANNELS // 2])
 
     yield Row("one channel of 50, 1 M points each, as a DataFrame", median_ms(one), "ms", at_most=60)
-    yield Row("  bytes read of those stored", 100 * _share_read(series.chain, one), "%", at_most=3)
+    # a fiftieth is the channel's own; the rest are the footers of the parts that an ended experiment keeps
+    yield Row("  bytes read of those stored", 100 * _share_read(series.chain, one), "%", at_most=5)
     three = series.names[10:13]
     yield Row(
         "three such channels side by side",
