@@ -125,7 +125,7 @@ class Segment:
                 self._fill(max(start, offset), start + length)
                 self.map.madvise(_MADV_POPULATE_WRITE, start, length)
             except OSError:
-                self._prefaulted = self.size  # an older kernel: pages come one fault at a time
+                self._prefaulted = self.size  # an older kernel, a disk that fails: pages come one fault at a time
 
     def _fill(self, start: int, end: int) -> None:
         """Bring zeros into the page cache by a write, which takes large folios: half the price of faults of single pages.
